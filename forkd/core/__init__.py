@@ -1,0 +1,1 @@
+"""The deciding half of the launcher: no I/O, no clock, no process; `kernel` does what is decided here."""

@@ -1,0 +1,46 @@
+"""What the supervisor asks the kernel to do: five commands, performed at once, their results observed as events."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from forkd.core.spec import ServiceSpec
+
+HUP, INT, QUIT, ABRT, KILL, TERM = 1, 2, 3, 6, 9, 15  # signal(7), x86-64 and arm64 alike
+
+
+class ReadConfig(NamedTuple):
+    """Read the configuration in a child; answered later by ConfigRead or ConfigRefused."""
+
+
+class StartZygote(NamedTuple):
+    """Open the listeners of `spec` and start a zygote; answered by Started, or by Failed and Exited."""
+
+    id: int
+    generation: int
+    spec: ServiceSpec
+
+
+class Spawn(NamedTuple):
+    """Tell a zygote to fork a worker; answered later by Started, or by Failed and Exited."""
+
+    id: int
+    zygote: int
+    slot: int
+
+
+class Signal(NamedTuple):
+    """Signal an incarnation. KILL goes to its whole process group, and ends one that has no pid yet."""
+
+    id: int
+    signal: int
+
+
+class Retire(NamedTuple):
+    """A generation is over: close its zygote's channel, on which the zygote exits, and its listeners."""
+
+    service: str
+    generation: int
+
+
+Command = ReadConfig | StartZygote | Spawn | Signal | Retire
