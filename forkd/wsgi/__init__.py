@@ -1,0 +1,8 @@
+"""Serves a WSGI application over HTTP/1.1; knows nothing of processes."""
+
+from __future__ import annotations
+
+from forkd.wsgi.options import Options
+from forkd.wsgi.server import Server
+
+__all__ = ["Options", "Server"]

@@ -1,0 +1,22 @@
+"""How a WSGI server bounds its clients; built from a service's spec, or by hand for a server of one's own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Options(NamedTuple):
+    """The limits of one `wsgi.Server`; durations in seconds, sizes in bytes."""
+
+    keepalive_timeout: float = 5.0
+    """How long an idle keep-alive connection is kept; 0: none is kept alive."""
+    header_timeout: float = 10.0
+    """How long a client may take to send a request head, from its first byte (from the accept for the first one)."""
+    request_line_limit: int = 8190
+    """Longest request line, without its line end."""
+    header_limit: int = 65536
+    """Longest request head, all its lines together."""
+    body_limit: int = 0
+    """Longest request body; 0: no limit."""
+    backlog: int = 2048
+    """Connections that the kernel queues before they are accepted."""
