@@ -1,4 +1,4 @@
-"""How forkd is installed; what its tools are told stands in pyproject.toml."""
+"""How forkd is built and what it needs; what its tools are told stands in pyproject.toml."""
 
 import pathlib
 import re
@@ -6,26 +6,86 @@ import re
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "forkd/__init__.py").read_text(), re.MULTILINE)[1]
+
+
+def version() -> str:
+    """Return the version that `forkd.__version__` names; it is written nowhere else."""
+    found = re.search(r'^__version__ = "(.+)"$', (HERE / "forkd/__init__.py").read_text("utf-8"), re.MULTILINE)
+    assert found, "forkd/__init__.py names no version"  # noqa: S101 -- a broken tree must not build
+    return found[1]
+
+
+TEST = [
+    "coverage>=7.6",
+    "django>=5.0",  # the applications that the WSGI server is tried on
+    "flask>=3.0",
+    "hypothesis>=6.100",
+    "jsonschema>=4.20",  # `forkd schema` is checked against what the reader takes
+    "pytest>=8.2",
+    "pytest-randomly>=3.15",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
+    "setuptools>=68",  # the test of the wheel builds one without a network
+    "wheel>=0.43",
+]
+
+DEV = [
+    *TEST,
+    "mypy==2.4.1",  # exact: `make check` must say the same to everyone
+    "ruff==0.17.6",
+    "types-psutil",
+    "types-PyYAML",
+]
+
+BENCH = [
+    "circus>=0.19",
+    "django>=5.0",
+    "granian>=2.5",
+    "gunicorn>=23",
+    "pyuwsgi>=2.0.28",
+    "supervisor>=4.2",
+]
 
 setup(
     name="forkd",
-    version=VERSION,
+    version=version(),
     description="The daemon that runs Python services in many processes",
-    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
+    author="The forkd developers",
     license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["daemon", "supervisor", "prefork", "wsgi", "rpc", "periodic tasks", "zero downtime"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: No Input/Output (Daemon)",
+        "Intended Audience :: Developers",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: Implementation :: CPython",
+        "Topic :: Internet :: WWW/HTTP :: WSGI :: Server",
+        "Topic :: System :: Boot :: Init",
+        "Topic :: System :: Systems Administration",
+        "Typing :: Typed",
+    ],
+    platforms=["Linux"],
     python_requires=">=3.11",
     packages=find_packages(include=["forkd", "forkd.*"]),
     package_data={"forkd": ["README.md", "py.typed"]},
+    zip_safe=False,
     install_requires=[
-        "psutil>=5.9",
-        "setproctitle>=1.3",
         "eventlet>=0.40",
-        "pyyaml>=6.0",
         "httptools>=0.6",
         "msgpack>=1.0",
+        "psutil>=5.9",
         "pydantic>=2.7",
+        "pyyaml>=6.0",
+        "setproctitle>=1.3",
     ],
+    extras_require={"test": TEST, "dev": DEV, "bench": BENCH},
     entry_points={"console_scripts": ["forkd=forkd.cli:main"]},
 )

@@ -1,0 +1,69 @@
+# What can be done with this tree; `make` alone lists it. Needs python3 (3.11 or later) with its venv module.
+
+PYTHON ?= python3
+VENV   ?= .venv
+SEEDS  ?= 100000
+CONFIG ?= conf/services.yaml
+ARGS   ?=
+
+BIN     := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# "compat" is a plain path in a .pth file: the default hook would be imported by every process, the launcher included.
+EDITABLE := --config-settings editable_mode=compat --editable
+
+.PHONY: help run test check format simulate coverage bench schema system-packages clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/installed ## start forkd on conf/services.yaml (CONFIG=…)
+	@cat conf/welcome.txt
+	@exec $(BIN)/forkd start --config $(CONFIG)
+
+test: $(VENV)/developer ## run the whole test suite (ARGS="-k reload")
+	$(BIN)/python -m pytest --numprocesses logical $(ARGS)
+
+check: $(VENV)/developer ## lint, format, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_architecture.py
+
+format: $(VENV)/developer ## let ruff format and mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+simulate: $(VENV)/developer ## run the supervisor through SEEDS=100000 random histories
+	$(BIN)/python -m tests.simulation $(SEEDS)
+
+coverage: $(VENV)/developer ## prove that the tests of the core reach each of its branches
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --quiet tests/core
+	$(BIN)/coverage report
+
+bench: $(VENV)/bench ## measure forkd beside its peers and print the figures (ARGS="respawn status")
+	$(BIN)/python -m bench $(ARGS)
+
+system-packages: ## as root on Debian: install what the tests under a real systemd need
+	@.ci/system-packages
+
+clean: ## remove the virtual environment and everything built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp per depth of installation; each is made anew when what it was made from changes.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: setup.py pyproject.toml | $(BIN)/python
+	$(INSTALL) $(EDITABLE) .
+	@touch $@
+
+$(VENV)/developer: setup.py pyproject.toml | $(BIN)/python
+	$(INSTALL) $(EDITABLE) '.[dev]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/bench: setup.py pyproject.toml | $(BIN)/python
+	$(INSTALL) $(EDITABLE) '.[bench]'
+	@touch $@ $(VENV)/installed

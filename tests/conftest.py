@@ -1,0 +1,36 @@
+"""What every test may use, and what none may depend on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What a developer's shell or a supervisor around the tests says must reach no process under test.
+FOREIGN = ("FORKD_RUNTIME_DIR", "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS")
+
+# A shared machine is slow at times, and a failing example is to be found again by whoever reads the output.
+settings.register_profile("forkd", deadline=None, print_blob=True)
+settings.load_profile("forkd")
+
+
+def pytest_configure() -> None:
+    """Clear the environment before any test module is imported."""
+    for name in FOREIGN:
+        os.environ.pop(name, None)
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """Yield an own directory with a short name: a Unix socket's path has 107 bytes, pytest's directories take half."""
+    path = Path(tempfile.mkdtemp(prefix="fkd-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
