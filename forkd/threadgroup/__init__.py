@@ -1,0 +1,88 @@
+"""Where every thread of a worker comes from: one `ThreadGroup`, two engines; no engine is imported before it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, cast
+
+from forkd.errors import ForkdError
+from forkd.threadgroup.group import Event, Stopped, Thread, ThreadGroup
+from forkd.threadgroup.timers import Timer
+
+if TYPE_CHECKING:
+    from forkd.threadgroup.group import Engine
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Event",
+    "Stopped",
+    "Thread",
+    "ThreadGroup",
+    "Timer",
+    "after_fork",
+    "create",
+    "current_stop",
+    "prepare",
+    "strays",
+]
+
+DEFAULT_LIMITS = {"eventlet": 1000, "threads": 32}
+"""Most threads at once in a worker, by concurrency, where nobody says otherwise."""
+
+_MODULES = {"eventlet": "forkd.threadgroup.eventlet", "threads": "forkd.threadgroup.native"}
+_engines: dict[str, Engine] = {}
+
+
+def prepare(concurrency: str) -> None:
+    """Make this process fit for an engine; call it first thing, before any of the service's code is imported.
+
+    `eventlet` monkey-patches the standard library, for good; `threads` changes nothing. A second call does nothing.
+    Raise `ForkdError` for an unknown concurrency, and for `threads` in a process that eventlet has patched.
+    """
+    _engine(concurrency).prepare()
+
+
+def after_fork(concurrency: str) -> None:
+    """Forget the engine's state of before the fork; a forked process calls it once, before it makes a thread group.
+
+    Under `eventlet` it makes a hub of its own (an epoll descriptor must never be shared), and what was green and
+    alive before the fork runs in the parent alone.
+    """
+    _engine(concurrency).after_fork()
+
+
+def strays(concurrency: str) -> list[str]:
+    """Return the names of the threads that run beside the calling one and would not survive a fork."""
+    return _engine(concurrency).strays()
+
+
+def create(concurrency: str, limit: int | None = None) -> ThreadGroup:
+    """Return a new group of at most `limit` threads at once, by default the concurrency's own limit.
+
+    Raise `ForkdError` when the process has not been prepared for this concurrency.
+    """
+    if limit is not None and limit < 1:
+        msg = f"a thread group needs a limit of at least 1 thread, got {limit}"
+        raise ForkdError(msg)
+    engine = _engine(concurrency)
+    engine.check()
+    return ThreadGroup(engine, limit or DEFAULT_LIMITS[concurrency])
+
+
+def current_stop() -> Event | None:
+    """Return the event that is set when the calling thread is asked to stop, or None outside every thread group."""
+    for engine in _engines.values():
+        thread = engine.current()
+        if thread is not None:
+            return thread.stop_event
+    return None
+
+
+def _engine(concurrency: str) -> Engine:
+    if concurrency not in _MODULES:
+        msg = f"unknown concurrency {concurrency!r}: it is one of {', '.join(_MODULES)}"
+        raise ForkdError(msg)
+    if concurrency not in _engines:
+        # lazy: only the processes of an eventlet service may import eventlet
+        _engines[concurrency] = cast("Engine", importlib.import_module(_MODULES[concurrency]).ENGINE)
+    return _engines[concurrency]
