@@ -44,3 +44,9 @@ class Retire(NamedTuple):
 
 
 Command = ReadConfig | StartZygote | Spawn | Signal | Retire
+
+SIGNALS = {
+    HUP: "SIGHUP", INT: "SIGINT", QUIT: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", ABRT: "SIGABRT", 7: "SIGBUS",
+    8: "SIGFPE", KILL: "SIGKILL", 10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM",
+    TERM: "SIGTERM", 24: "SIGXCPU", 25: "SIGXFSZ", 31: "SIGSYS",
+}  # fmt: skip

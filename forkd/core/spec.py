@@ -17,89 +17,106 @@ class Doc(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """How a field is written in YAML: `duration`, `size`, `octal`, `count` (or `auto`), `share` (number or percentage)."""
+    """How a field is written in YAML, beyond its type; `forkd/config/kinds.py` has a reader for each name."""
 
     name: str
-
-
-class OneOf(NamedTuple):
-    """The only values a field takes."""
-
-    values: tuple[str, ...]
-
-
-class AtLeast(NamedTuple):
-    """The smallest number a field takes."""
-
-    value: float
-
-
-Seconds = Annotated[float, Unit("duration"), AtLeast(0)]
-Bytes = Annotated[int, Unit("size"), AtLeast(0)]
-
-
-class RestartSpec(NamedTuple):
-    """How soon a worker that died is replaced."""
-
-    delay: Annotated[Seconds, Doc("wait before the first respawn after an unhealthy run")] = 0.1
-    max_delay: Annotated[Seconds, Doc("the longest wait between two respawns")] = 30.0
-    factor: Annotated[float, AtLeast(1), Doc("what each further unhealthy run multiplies the wait by")] = 2.0
-    healthy_after: Annotated[Seconds, Doc("a worker that lived this long is respawned at once")] = 10.0
-
-
-class ServiceSpec(NamedTuple):
-    """One service of the configuration, with every default filled in and every unit resolved."""
-
-    name: str
-    server: Annotated[str, Doc("what a worker serves: `wsgi`, or `package.module:ServerSubclass`", "wsgi")]
+    server: Annotated[
+        str, Unit("server"), Doc("what a worker serves: `wsgi`, or `package.module:ServerSubclass`", "wsgi")
+    ]
     app: Annotated[
-        str | None, Doc("the WSGI callable `module:name`, or a factory `module:name()`", "shop.web:application")
+        str | None,
+        Unit("app"),
+        Wsgi,
+        Doc("the WSGI callable `module:name`, or a factory `module:name()`", "shop.web:application"),
     ] = None
     bind: Annotated[
-        tuple[str, ...], Doc("where a WSGI service listens", '["127.0.0.1:8080", "unix:/run/shop.sock"]')
+        tuple[Annotated[str, Unit("address")], ...],
+        Wsgi,
+        Doc(
+            "where a WSGI service listens: `host:port`, `[::1]:port`, `unix:/path`",
+            '["127.0.0.1:8080", "unix:/run/shop.sock"]',
+        ),
     ] = ()
-    workers: Annotated[int, Unit("count"), AtLeast(0), Doc("worker processes, or `auto`: one per CPU", "4")] = 1
-    topic: Annotated[str | None, Doc("the RPC topic that the service's public methods are called on", "billing")] = None
-    transport: Annotated[str, Doc("how RPC calls travel: `local`")] = "local"
+    workers: Annotated[
+        int, Unit("count"), AtLeast(0), AtMost(10_000), Doc("worker processes, or `auto`: one per usable CPU", "4")
+    ] = 1
+    topic: Annotated[
+        str | None, Unit("topic"), Own, Doc("the RPC topic that the service's public methods are called on", "billing")
+    ] = None
+    transport: Annotated[str, Unit("transport"), Own, Doc("how RPC calls travel: `local`", "local")] = "local"
     args: Annotated[
-        dict[str, Any], Doc("keyword arguments of the server's constructor", "{retention_days: 30}")
+        dict[Annotated[str, Unit("argument")], Any],
+        Own,
+        Secret(),
+        Doc("keyword arguments of the server's constructor", "{retention_days: 30}"),
     ] = {}  # noqa: RUF012 -- a NamedTuple default, never written to
     concurrency: Annotated[
-        str, OneOf(("eventlet", "threads")), Doc("`eventlet` (green threads) or `threads` (native ones)")
+        str, OneOf(("eventlet", "threads")), Doc("`eventlet` (green threads) or `threads` (native ones)", "threads")
     ] = "eventlet"
     threads: Annotated[
-        int, AtLeast(1), Doc("most threads at once in a worker; by default 1000 green or 32 native ones")
+        int,
+        AtLeast(1),
+        AtMost(100_000),
+        Doc("most threads at once in a worker; default: 1000 green or 32 native ones", "200"),
     ] = 0
-    preload: Annotated[bool, Doc("import the code once in the zygote; false: in each worker after its fork")] = True
-    directory: Annotated[str | None, Doc("the working directory", "/srv/shop")] = None
-    pythonpath: Annotated[tuple[str, ...], Doc("folders put first on the import path", "[/srv/shop]")] = ()
+    preload: Annotated[
+        bool, Doc("import the code once in the zygote; false: in each worker after its fork", "false")
+    ] = True
+    directory: Annotated[
+        str | None, Unit("folder"), Doc("the working directory; default: the launcher's", "/srv/shop")
+    ] = None
+    pythonpath: Annotated[
+        tuple[Annotated[str, Unit("path")], ...], Doc("folders put first on the import path", "[/srv/shop]")
+    ] = ()
     environment: Annotated[
-        dict[str, str], Doc("environment variables, beside those of the launcher", '{TZ: UTC}')
+        dict[Annotated[str, Unit("variable")], Annotated[str, Unit("text")]],
+        Secret(),
+        Doc("environment variables, beside those of the launcher", "{TZ: UTC}"),
     ] = {}  # noqa: RUF012 -- as above
-    user: Annotated[str | None, Doc("whom the service's processes run as", "www-data")] = None
-    group: Annotated[str | None, Doc("their group; by default the user's own", "www-data")] = None
-    umask: Annotated[int | None, Unit("octal"), Doc("their umask", '"027"')] = None
-    start_timeout: Annotated[Seconds, Doc("how long an import, and a worker's start, may take")] = 30.0
-    stop_timeout: Annotated[Seconds, Doc("how long a worker may drain after TERM before it gets ABRT")] = 30.0
-    kill_timeout: Annotated[Seconds, Doc("how long a worker may dump its stacks after ABRT before it gets KILL")] = 5.0
+    user: Annotated[str | None, Unit("user"), Doc("whom the service's processes run as", "www-data")] = None
+    group: Annotated[str | None, Unit("group"), Doc("their group; default: the user's own", "www-data")] = None
+    umask: Annotated[int | None, Unit("octal"), AtMost(0o777), Doc("their umask", '"027"')] = None
+    start_timeout: Annotated[
+        Seconds, AtLeast(0.001), Doc("how long an import, and a worker's start, may take", "2m")
+    ] = 30.0
+    stop_timeout: Annotated[Seconds, Doc("how long a worker may drain after TERM before it gets ABRT", "10s")] = 30.0
+    kill_timeout: Annotated[
+        Seconds, Doc("how long a worker may dump its stacks after ABRT before it gets KILL", "500ms")
+    ] = 5.0
     restart: Annotated[RestartSpec, Doc("how soon a worker that died is replaced")] = RestartSpec()
     reload: Annotated[
-        str, OneOf(("rolling", "signal", "restart")), Doc("how a reload replaces the workers")
+        str, OneOf(("rolling", "signal", "restart")), Doc("how a reload replaces the workers", "restart")
     ] = "rolling"
     surge: Annotated[
-        int, Unit("share"), AtLeast(1), Doc("workers above `workers` that a roll may have, or a percentage", "25%")
+        int,
+        Unit("share"),
+        AtLeast(1),
+        AtMost(10_000),
+        Doc("workers above `workers` that a roll may have: a number, or a percentage of them, rounded up", "25%"),
     ] = 1
-    keepalive_timeout: Annotated[Seconds, Doc("how long an idle keep-alive connection is kept")] = 5.0
-    header_timeout: Annotated[Seconds, Doc("how long a client may take to send a request head")] = 10.0
-    request_line_limit: Annotated[Bytes, Doc("longest request line")] = 8190
-    header_limit: Annotated[Bytes, Doc("longest request head, all its lines together")] = 65536
-    body_limit: Annotated[Bytes, Doc("longest request body; 0: no limit")] = 0
-    backlog: Annotated[int, AtLeast(1), Doc("connections the kernel queues before they are accepted")] = 2048
+    keepalive_timeout: Annotated[Seconds, Wsgi, Doc("how long an idle keep-alive connection is kept", "75s")] = 5.0
+    header_timeout: Annotated[
+        Seconds, AtLeast(0.001), Wsgi, Doc("how long a client may take to send a request head", "30s")
+    ] = 10.0
+    request_line_limit: Annotated[Bytes, AtLeast(1), Wsgi, Doc("longest request line", "16KiB")] = 8190
+    header_limit: Annotated[Bytes, AtLeast(1), Wsgi, Doc("longest request head, all its lines together", "128KiB")] = (
+        65536
+    )
+    body_limit: Annotated[Bytes, Wsgi, Doc("longest request body; 0: no limit", "50MiB")] = 0
+    backlog: Annotated[
+        int, AtLeast(1), AtMost(65_535), Wsgi, Doc("connections the kernel queues before they are accepted", "512")
+    ] = 2048
 
 
 class Config(NamedTuple):
     """A whole configuration: what the launcher itself needs, and its services in the order of the file."""
 
-    runtime_dir: str
-    log_level: str = "info"
+    runtime_dir: Annotated[
+        str, Unit("path"), Doc("the folder of the control socket, the pid file and the RPC sockets", "/run/forkd")
+    ]
+    log_level: Annotated[
+        str,
+        OneOf(("debug", "info", "warning", "error")),
+        Doc("the least that the launcher and the workers log", "debug"),
+    ] = "info"
     services: tuple[ServiceSpec, ...] = ()

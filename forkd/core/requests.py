@@ -1,0 +1,176 @@
+"""What operators ask for, written into what is wanted; `rules` does the rest.
+
+A reload is read and applied one at a time: while one is under way (or a restart rolls) the next ones
+wait together and are answered by one reading, so that any number of HUPs ends on the newest code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forkd.core.events import ConfigRead, ConfigRefused, Reload, Restart, Stop
+from forkd.core.state import REMOVED, RUNNING, STOPPED, Generation, Service, Target
+from forkd.core.tickets import RELOAD, RESTART, STOP, issue, refuse, resolve
+
+if TYPE_CHECKING:
+    from forkd.core.spec import Config, ServiceSpec
+    from forkd.core.state import State
+
+Request = Reload | Restart | Stop | ConfigRead | ConfigRefused
+
+
+def observe(state: State, request: Request, now: float) -> None:
+    """Write down what is wanted from now on."""
+    match request:
+        case ConfigRead(config):
+            _config_read(state, config, now)
+        case ConfigRefused(problems):
+            _config_refused(state, problems, now)
+        case Stop(ticket, None, quick):
+            _stop_all(state, ticket, quick=quick, now=now)
+        case Reload() | Restart() | Stop():
+            _one(state, request, now)
+
+
+def read_next(state: State) -> bool:
+    """Tell whether the configuration is to be read now, and mark the waiting reloads as being served."""
+    busy = state.reading is not None or any(s.rolling for s in state.services.values() if s.wanted == RUNNING)
+    if busy or not state.pending or state.stopping:
+        return False
+    state.reading, state.pending = state.pending, []
+    state.tell("reload_started")
+    return True
+
+
+def first(state: State, config: Config) -> None:
+    """Want the services of the configuration that the launcher starts with."""
+    state.generation = 1
+    for spec in config.services:
+        state.services[spec.name] = Service(spec.name, Generation(1, spec))
+
+
+def _one(state: State, request: Reload | Restart | Stop, now: float) -> None:
+    kind = {Reload: RELOAD, Restart: RESTART, Stop: STOP}[type(request)]
+    if state.stopping:
+        refuse(state, kind, request.ticket, "the launcher is stopping", now)
+    elif isinstance(request, Reload):
+        state.pending.append(request)
+    elif request.service is not None and request.service not in state.services:
+        refuse(state, kind, request.ticket, _unknown(request.service, state), now)
+    elif isinstance(request, Restart):
+        _restart(state, request, now)
+    elif request.service is not None:
+        _stop_service(state, state.services[request.service], quick=request.quick, now=now)
+        issue(state, STOP, request.ticket, {request.service}, now)
+
+
+def _unknown(name: str, state: State) -> str:
+    return f"no service is named {name!r}; there are: {', '.join(state.services) or 'none'}"
+
+
+def _restart(state: State, request: Restart, now: float) -> None:
+    chosen = [s for s in state.services.values() if request.service in {None, s.name} and s.wanted != REMOVED]
+    for service in chosen:
+        for slot in service.slots.values():
+            slot.backoff.reset()
+        if service.wanted == RUNNING:
+            service.target = Target(service.target.generation, state.last_id + 1)
+        else:
+            _start_again(state, service, now)
+    issue(state, RESTART, request.ticket, {service.name for service in chosen}, now)
+
+
+def _start_again(state: State, service: Service, now: float) -> None:
+    resolve(state, service.name, {STOP}, "started again before it had stopped", now)
+    service.wanted, service.quick = RUNNING, False
+    service.target = service.settled = Target(service.settled.generation, state.last_id + 1)
+    service.generations[service.settled.generation].backoff.reset()
+
+
+def _stop_service(state: State, service: Service, *, quick: bool, now: float, wanted: str = STOPPED) -> None:
+    if service.wanted == RUNNING:
+        service.wanted = wanted
+        service.target = service.settled
+        resolve(state, service.name, {RESTART} if wanted == REMOVED else {RELOAD, RESTART}, "stopped meanwhile", now)
+    service.quick = service.quick or quick
+
+
+def _stop_all(state: State, ticket: int, *, quick: bool, now: float) -> None:
+    """Stop everything; asked for a second time, at once."""
+    quick = quick or state.stopping
+    if not state.stopping:
+        state.stopping = True
+        state.tell("stopping")
+        for waiting in [*state.pending, *(state.reading or ())]:
+            refuse(state, RELOAD, waiting.ticket, "the launcher is stopping", now)
+        state.pending, state.reading = [], None
+    for service in state.services.values():
+        _stop_service(state, service, quick=quick, now=now)
+        service.wanted = STOPPED
+    issue(state, STOP, ticket, set(state.services), now)
+
+
+def _config_refused(state: State, problems: tuple[str, ...], now: float) -> None:
+    requests, state.reading = state.reading or [], None
+    text = "\n".join(problems)
+    state.tell("config_refused", text=text)
+    for request in requests:
+        refuse(state, RELOAD, request.ticket, text, now)
+
+
+def _config_read(state: State, config: Config, now: float) -> None:
+    if state.reading is None:
+        return
+    if config.runtime_dir != state.config.runtime_dir:
+        problem = f"runtime_dir: cannot change from {state.config.runtime_dir} while running; restart the launcher"
+        _config_refused(state, (problem,), now)
+        return
+    requests, state.reading = state.reading, None
+    names = {request.service for request in requests}
+    specs = {spec.name: spec for spec in config.services if None in names or spec.name in names}
+    gone = [n for n in state.services if (None in names or n in names) and n not in {s.name for s in config.services}]
+    if None in names:
+        state.config = config
+    state.generation += 1
+    touched = {name for name, spec in specs.items() if _want(state, spec)}
+    for name in gone:
+        touched.add(name)
+        _remove(state, state.services[name], now)
+    for request in requests:
+        known = request.service is None or request.service in state.services
+        if known:
+            issue(state, RELOAD, request.ticket, _scope(request, touched), now)
+        else:
+            refuse(state, RELOAD, request.ticket, _unknown(str(request.service), state), now)
+
+
+def _scope(request: Reload, touched: set[str]) -> set[str]:
+    return {name for name in touched if request.service in {None, name}}
+
+
+def _want(state: State, spec: ServiceSpec) -> bool:
+    """Want the new spec of a service; tell whether something is to be waited for."""
+    generation = Generation(state.generation, spec)
+    service = state.services.get(spec.name)
+    if service is None:
+        state.services[spec.name] = Service(spec.name, generation)
+        return True
+    for slot in service.slots.values():
+        slot.backoff.reset()
+    if service.wanted == RUNNING and spec.reload == "signal" and spec == service.spec:
+        service.hup = {worker.id for worker in service.ready()}
+        return True
+    service.generations[generation.number] = generation
+    service.target = Target(generation.number)
+    if service.wanted != RUNNING:
+        service.settled = service.target
+    if service.wanted == REMOVED:
+        service.wanted, service.quick = RUNNING, False
+    return service.wanted == RUNNING
+
+
+def _remove(state: State, service: Service, now: float) -> None:
+    if service.wanted == STOPPED:
+        resolve(state, service.name, {STOP}, "removed meanwhile", now)
+    _stop_service(state, service, quick=False, now=now, wanted=REMOVED)
+    service.wanted = REMOVED

@@ -1,0 +1,97 @@
+"""The object that decides: it is told what happened and when, and says what to do. It has no I/O and no clock.
+
+`rules` has the rules, `facts` and `requests` write down what happened and what is wanted, `state`
+is the record. Level-triggered: a plan compares what is wanted with what is, so an event that is
+lost, doubled or late cannot wedge it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from forkd.core import facts, requests, rules, snapshot
+from forkd.core.commands import ReadConfig
+from forkd.core.events import ConfigRead, ConfigRefused, Reload, Restart, Stop
+from forkd.core.state import REMOVED, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from forkd.core.commands import Command
+    from forkd.core.events import Event
+    from forkd.core.spec import Config
+    from forkd.core.state import News
+
+# A turn that comes this many seconds after its deadline means that the machine, or the launcher, stood
+# still: whatever ran meanwhile did too, and gets the time back.
+LATE = 1.0
+
+
+class Supervisor:
+    """Brings the services of a configuration from what they are to what is wanted.
+
+    All instants are seconds of one monotonic clock, passed in.
+    """
+
+    def __init__(self, config: Config, now: float) -> None:
+        self._state = State(config, now)
+        self._planned_at = now
+        self._promised: float | None = None
+        self._observed = True
+        requests.first(self._state, config)
+
+    @property
+    def done(self) -> bool:
+        """Whether it was told to stop and nothing is alive."""
+        return self._state.stopping and not self._state.services
+
+    def observe(self, event: Event, now: float) -> None:
+        """Write down what happened; nothing is decided before the next plan."""
+        self._observed = True
+        if isinstance(event, Reload | Restart | Stop | ConfigRead | ConfigRefused):
+            requests.observe(self._state, event, now)
+        else:
+            facts.observe(self._state, event, now)
+
+    def plan(self, now: float) -> list[Command]:
+        """Return what is to be done now; planned again, nothing."""
+        self._give_back_lost_time(now)
+        commands: list[Command] = []
+        while batch := list(self._apply_rules(now)):
+            commands += batch
+        self._observed, self._planned_at = False, now
+        return commands
+
+    def deadline(self) -> float | None:
+        """Return when to plan again even if nothing happens; None: only when something does."""
+        if self._observed:
+            return self._planned_at
+        due = [rules.next_deadline(service, self._planned_at) for service in self._state.services.values()]
+        self._promised = min((at for at in due if at is not None), default=None)
+        return self._promised
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Return a picture of now for people; instants in it are monotonic."""
+        return snapshot.take(self._state, now)
+
+    def take_news(self) -> list[News]:
+        """Return what happened since this was last called."""
+        news, self._state.news = self._state.news, []
+        return news
+
+    def _apply_rules(self, now: float) -> Iterator[Command]:
+        if requests.read_next(self._state):
+            yield ReadConfig()
+        for service in list(self._state.services.values()):
+            yield from rules.apply(self._state, service, now)
+            if service.at_rest and (self._state.stopping or service.wanted == REMOVED):
+                del self._state.services[service.name]
+
+    def _give_back_lost_time(self, now: float) -> None:
+        lost = now - self._promised if self._promised is not None else 0.0
+        self._promised = None
+        if lost <= LATE:
+            return
+        for _, one in self._state.living.values():
+            if one.deadline is not None:
+                one.deadline += lost
