@@ -54,7 +54,7 @@ clean: ## remove the virtual environment and everything built
 
 # A stamp per depth of installation; each is made anew when what it was made from changes.
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/installed: setup.py pyproject.toml | $(BIN)/python
 	$(INSTALL) $(EDITABLE) .

@@ -1,0 +1,1 @@
+"""A link shortener in three services: a page, a click counter, a housekeeper."""
