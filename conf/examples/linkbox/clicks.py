@@ -40,7 +40,7 @@ class Clicks(rpc.Server):
         except sqlite3.Error:
             self._pending.update(
                 counted
-            )  # the disk is full, say: forkd logs the error, and the next second tries again
+            )  # forkd logs the error; the next second tries again
             raise
 
     def stop(self, graceful: bool = True) -> None:
