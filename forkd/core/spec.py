@@ -20,6 +20,58 @@ class Unit(NamedTuple):
     """How a field is written in YAML, beyond its type; `forkd/config/kinds.py` has a reader for each name."""
 
     name: str
+
+
+class OneOf(NamedTuple):
+    """The only values a field takes."""
+
+    values: tuple[str, ...]
+
+
+class AtLeast(NamedTuple):
+    """The smallest number a field takes."""
+
+    value: float
+
+
+class AtMost(NamedTuple):
+    """The largest number a field takes."""
+
+    value: float
+
+
+class OnlyWith(NamedTuple):
+    """The key makes sense with one kind of server only: `wsgi`, or `own` (a Server subclass)."""
+
+    server: str
+
+
+class Secret(NamedTuple):
+    """The values of a field may be secret: no message ever shows them."""
+
+
+ONE_YEAR = 31_536_000
+ONE_TEBIBYTE = 1 << 40
+Seconds = Annotated[float, Unit("duration"), AtLeast(0), AtMost(ONE_YEAR)]
+Bytes = Annotated[int, Unit("size"), AtLeast(0), AtMost(ONE_TEBIBYTE)]
+Wsgi, Own = OnlyWith("wsgi"), OnlyWith("own")
+
+
+class RestartSpec(NamedTuple):
+    """How soon a worker that died is replaced."""
+
+    delay: Annotated[Seconds, Doc("wait before the first respawn after an unhealthy run")] = 0.1
+    max_delay: Annotated[Seconds, Doc("the longest wait between two respawns")] = 30.0
+    factor: Annotated[
+        float, AtLeast(1), AtMost(1000), Doc("what each further unhealthy run multiplies the wait by")
+    ] = 2.0
+    healthy_after: Annotated[Seconds, Doc("a worker that lived this long is respawned at once")] = 10.0
+
+
+class ServiceSpec(NamedTuple):
+    """One service of the configuration, with every default filled in and every unit resolved."""
+
+    name: str
     server: Annotated[
         str, Unit("server"), Doc("what a worker serves: `wsgi`, or `package.module:ServerSubclass`", "wsgi")
     ]
