@@ -1,0 +1,147 @@
+"""What a process does to itself: fork safely, change user, name itself, end with its parent. It decides nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import grp
+import importlib.machinery
+import os
+import pwd
+import signal
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from forkd.errors import ForkdError
+from forkd.signals import blocked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
+
+
+class Account(NamedTuple):
+    """A user and a group as the configuration means them; `name` is None for a user without an entry."""
+
+    uid: int
+    gid: int
+    name: str | None
+    home: str | None
+
+
+def fork(child: Callable[[], int], reset: Callable[[], None]) -> int:
+    """Fork; the child runs `reset`, then `child`, and leaves with the code that it returns. Give its pid.
+
+    Signals are held back until `reset` is done, which must undo what the parent does with them:
+    one that comes at once would else be handled by the parent's handlers, and wake the parent.
+    """
+    with blocked():
+        pid = os.fork()
+        if pid == 0:
+            _live(child, reset)
+        return pid
+
+
+def _live(child: Callable[[], int], reset: Callable[[], None]) -> None:
+    """Run a child's life; nothing of it may return into the code of its parent."""
+    code = 1
+    try:
+        reset()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        code = child()
+    except BaseException as error:  # noqa: BLE001 -- there is nobody above to catch it
+        sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        os._exit(code)
+
+
+def become_subreaper() -> None:
+    """Become the parent of every descendant whose own parent ends."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(number: int) -> None:
+    """Get a signal when the thread that is now the parent ends; 0: none. A change of credentials undoes it."""
+    _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def account(user: str | None, group: str | None) -> Account:
+    """Look up who a process is to be: names or numbers; by default the present user, and the user's own group.
+
+    Raises ForkdError when there is no such user or group.
+    """
+    uid, gid, name, home = os.geteuid(), os.getegid(), None, None
+    if user is not None:
+        entry = _user(user)
+        if entry is None:
+            uid = int(user)
+        else:
+            uid, gid, name, home = entry.pw_uid, entry.pw_gid, entry.pw_name, entry.pw_dir
+    if group is not None:
+        gid = _group(group)
+    return Account(uid, gid, name, home)
+
+
+def become(who: Account) -> None:
+    """Change to another user and group for good, supplementary groups included.
+
+    Raises ForkdError when this process may not. It changes nothing when it is that user already.
+    """
+    if (os.geteuid(), os.getegid()) == (who.uid, who.gid):
+        return
+    try:
+        if who.name is None:
+            os.setgroups([who.gid])
+        else:
+            os.initgroups(who.name, who.gid)
+        os.setgid(who.gid)
+        os.setuid(who.uid)
+    except PermissionError:
+        msg = f"only root may run a service as user {who.name or who.uid} (group {who.gid})"
+        raise ForkdError(msg) from None
+
+
+def set_title(title: str) -> None:
+    """Name this process in `ps` and `top`."""
+    _titler()(title)
+
+
+@functools.cache
+def _titler() -> Callable[[str], None]:
+    # Only the C part: its package imports `logging`, for which the launcher has no room.
+    finder = importlib.machinery.PathFinder
+    package = finder.find_spec("setproctitle")
+    found = package and finder.find_spec("_setproctitle", package.submodule_search_locations)
+    module = found and found.loader and found.loader.create_module(found)
+    if not found or not found.loader or not module:
+        msg = "the package setproctitle is not installed"
+        raise ForkdError(msg)
+    found.loader.exec_module(module)
+    title: Callable[[str], None] = module.setproctitle
+    return title
+
+
+def _user(user: str) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+    except KeyError:
+        if user.isdecimal():
+            return None
+        msg = f"there is no user {user!r}"
+        raise ForkdError(msg) from None
+
+
+def _group(group: str) -> int:
+    try:
+        return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        msg = f"there is no group {group!r}"
+        raise ForkdError(msg) from None
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
