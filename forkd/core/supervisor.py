@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from forkd.core.state import News
 
 # A turn that comes this many seconds after its deadline means that the machine, or the launcher, stood
-# still: whatever ran meanwhile did too, and gets the time back.
+# still: whatever ran did so too, and gets back all the time since the last turn.
 LATE = 1.0
 
 
@@ -88,10 +88,11 @@ class Supervisor:
                 del self._state.services[service.name]
 
     def _give_back_lost_time(self, now: float) -> None:
-        lost = now - self._promised if self._promised is not None else 0.0
+        late = self._promised is not None and now - self._promised > LATE
         self._promised = None
-        if lost <= LATE:
+        if not late:
             return
+        lost = now - self._planned_at
         for _, one in self._state.living.values():
             if one.deadline is not None:
                 one.deadline += lost
