@@ -50,11 +50,9 @@ def periodic_task(spacing: Any = 60, *, run_immediately: bool = False, enabled: 
 
     def mark(method: F) -> F:
         if not inspect.isfunction(method):
-            msg = f"@periodic_task decorates the function itself, under any other decorator; got {method!r}"
-            raise TypeError(msg)
+            raise TypeError(f"@periodic_task decorates the function itself, below other decorators; got {method!r}")
         if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
-            msg = f"@periodic_task: {method.__qualname__} is a coroutine function, which no thread of forkd can run"
-            raise TypeError(msg)
+            raise TypeError(f"@periodic_task: {method.__qualname__} is a coroutine function, which no thread can run")
         setattr(method, _MARK, how)
         return method
 
@@ -68,11 +66,11 @@ class PeriodicTasks:
 
     def start_periodic_tasks(self, group: ThreadGroup) -> None:
         """Give each enabled task a timer in `group`."""
-        self.timers = {
-            name: group.add_timer(how.spacing, getattr(self, name), initial_delay=0 if how.run_immediately else how.spacing)
-            for name, how in self.periodic_tasks().items()
-            if how.enabled
-        }
+        self.timers = {}
+        for name, how in self.periodic_tasks().items():
+            if how.enabled:
+                first = 0 if how.run_immediately else how.spacing
+                self.timers[name] = group.add_timer(how.spacing, getattr(self, name), initial_delay=first)
 
     @classmethod
     def periodic_tasks(cls) -> dict[str, Periodic]:
@@ -84,16 +82,13 @@ class PeriodicTasks:
 
 def _spacing(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not (value > 0 and math.isfinite(value)):
-        msg = f"@periodic_task: spacing: expected more than 0 seconds, got {value!r}"
-        raise ValueError(msg)
+        raise ValueError(f"@periodic_task: spacing: expected more than 0 seconds, got {value!r}")
     return float(value)
 
 
 def _refuse_later(later: dict[str, Any]) -> None:
     for key, value in later.items():
         if key not in _LATER:
-            msg = f"@periodic_task: unknown argument {key!r}"
-            raise TypeError(msg)
+            raise TypeError(f"@periodic_task: unknown argument {key!r}")
         if value != _LATER[key]:
-            msg = f"@periodic_task: {key}={value!r} is not yet supported"
-            raise ValueError(msg)
+            raise ValueError(f"@periodic_task: {key}={value!r} is not yet supported")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Server(PeriodicTasks):
     """What a service's workers run: subclass it, and give it `@periodic_task` methods, a socket, a queue or a loop.
 
-    The service calls `init`, `start`, then once `stop` and `wait`, each from one thread; `service` is set by `init`.
-    It can be tested alone: no process is needed around it.
+    The service calls `init`, `start`, later `stop`, and `wait` at the end; `service` is set by `init`. It can be tested
+    with no process around it.
     """
 
     service: Service | None = None
@@ -38,7 +38,7 @@ class Server(PeriodicTasks):
         """
 
     def wait(self) -> None:
-        """Return when nothing is served any more; called after `stop`."""
+        """Return when nothing is served any more; `Service.wait` calls it once the service has stopped."""
 
     def reset(self) -> None:
         """Re-read what may have changed outside (certificates, log files, tuning) without a restart; called on HUP."""

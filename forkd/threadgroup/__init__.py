@@ -1,4 +1,4 @@
-"""Where every thread of a worker comes from: one `ThreadGroup`, two engines; no engine is imported before it is asked for."""
+"""Where every thread of a worker comes from: one `ThreadGroup`, two engines; neither is imported unasked."""
 
 from __future__ import annotations
 
@@ -62,8 +62,7 @@ def create(concurrency: str, limit: int | None = None) -> ThreadGroup:
     Raise `ForkdError` when the process has not been prepared for this concurrency.
     """
     if limit is not None and limit < 1:
-        msg = f"a thread group needs a limit of at least 1 thread, got {limit}"
-        raise ForkdError(msg)
+        raise ForkdError(f"a thread group needs a limit of at least 1 thread, got {limit}")
     engine = _engine(concurrency)
     engine.check()
     return ThreadGroup(engine, limit or DEFAULT_LIMITS[concurrency])
@@ -80,8 +79,7 @@ def current_stop() -> Event | None:
 
 def _engine(concurrency: str) -> Engine:
     if concurrency not in _MODULES:
-        msg = f"unknown concurrency {concurrency!r}: it is one of {', '.join(_MODULES)}"
-        raise ForkdError(msg)
+        raise ForkdError(f"unknown concurrency {concurrency!r}: it is one of {', '.join(_MODULES)}")
     if concurrency not in _engines:
         # lazy: only the processes of an eventlet service may import eventlet
         _engines[concurrency] = cast("Engine", importlib.import_module(_MODULES[concurrency]).ENGINE)

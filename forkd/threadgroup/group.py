@@ -11,7 +11,9 @@ from forkd.errors import ForkdError
 from forkd.threadgroup.timers import Timer, dynamic_schedule, fixed_schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+
+    from forkd.threadgroup.timers import Schedule
 
 _log = logging.getLogger("forkd.threadgroup")
 
@@ -36,7 +38,7 @@ class Event(Protocol):
 class Slots(Protocol):
     """A counter that blocks at zero."""
 
-    def acquire(self, blocking: bool = True) -> bool:  # noqa: FBT001, FBT002 -- the signature that semaphores have
+    def acquire(self, blocking: bool = True) -> bool:
         """Take one; wait for it, or return False at once when not `blocking`."""
 
     def release(self) -> None:
@@ -46,7 +48,9 @@ class Slots(Protocol):
 class Thread(Protocol):
     """One thread of a group: it has ended exactly when `done` is true, and nothing of it runs after that."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name of the function that it runs."""
 
     @property
     def done(self) -> bool:
@@ -68,9 +72,6 @@ class Thread(Protocol):
 
     def start(self) -> None:
         """Begin; for the group alone."""
-
-
-Ended = "Callable[[Thread], None]"
 
 
 class Engine(ABC):
@@ -95,7 +96,7 @@ class Engine(ABC):
         """See `forkd.threadgroup.strays`."""
 
     @abstractmethod
-    def thread(self, task: Task, on_end: Callable[[Thread], None]) -> Thread:
+    def thread(self, task: Task, on_end: Callable[[Thread], object]) -> Thread:
         """Return a thread that is yet to start; `on_end` is called in it as the last thing."""
 
     @abstractmethod
@@ -122,23 +123,26 @@ class Engine(ABC):
 class Task:
     """What a thread runs: a function and its arguments; nothing but `KeyboardInterrupt` leaves its `run`."""
 
-    __slots__ = ("args", "fn", "kwargs")
+    __slots__ = ("_name", "args", "fn", "kwargs")
 
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None = None
+    ) -> None:
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
+        self._name = name
 
     @property
     def name(self) -> str:
-        """The function's name, for logs and stack dumps."""
-        return getattr(self.fn, "__qualname__", None) or type(self.fn).__name__
+        """The function's name, for logs and stack dumps; worked out only when somebody asks."""
+        return self._name or getattr(self.fn, "__qualname__", None) or type(self.fn).__name__
 
     def run(self) -> None:
         """Call the function; log what it raises."""
         try:
             self.fn(*self.args, **self.kwargs)
-        except Exception:
+        except Exception:  # noqa: BLE001 -- logged: whoever made the thread does not wait for it
             _log.exception("thread %s failed", self.name)
         except Stopped:
             _log.debug("thread %s was stopped", self.name)
@@ -166,15 +170,15 @@ class ThreadGroup:
         self.stopping = engine.event()
         self._engine = engine
         self._slots = engine.slots(limit)
-        self._threads: set[Thread] = set()
-        self._loops: set[Thread] = set()
-        self._timers: dict[Thread, Timer] = {}
-        self._closed = False
+        self._threads = _Crew(engine, self._slots.release)
+        self._loops = _Crew(engine)
+        self._tickers = _Crew(engine)  # the threads of the timers
+        self._timers: set[Timer] = set()
 
     @property
     def active(self) -> int:
         """How many threads made by `add_thread` and `try_thread` have not ended."""
-        return len(self._threads)
+        return len(self._threads.members)
 
     def add_thread(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Thread:
         """Run `fn(*args, **kwargs)` in a new thread; what it raises is logged with its traceback.
@@ -183,17 +187,17 @@ class ThreadGroup:
         stopped at once or the system has no thread to give.
         """
         self._slots.acquire()
-        return self._start_counted(Task(fn, args, kwargs))
+        return self._threads.start(Task(fn, args, kwargs))
 
     def try_thread(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Thread | None:
         """As `add_thread`, but return None at the limit: it never blocks, so a hub's callback may use it."""
         if not self._slots.acquire(blocking=False):
             return None
-        return self._start_counted(Task(fn, args, kwargs))
+        return self._threads.start(Task(fn, args, kwargs))
 
     def add_loop(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Thread:
         """Run one of the server's own long-lived loops; it is not counted, and any `stop` stops it at once."""
-        return self._start(self._engine.thread(Task(fn, args, kwargs), self._loops.discard), self._loops.add)
+        return self._loops.start(Task(fn, args, kwargs))
 
     def add_timer(
         self, interval: float, fn: Callable[..., Any], /, *args: Any, initial_delay: float | None = None
@@ -204,42 +208,89 @@ class ThreadGroup:
         `interval`, by the monotonic clock, so it never drifts; ticks that pass during a call are skipped, so calls
         neither overlap nor bunch. What `fn` raises is logged with its traceback, and the timer goes on.
         """
-        return self._add_timer(Timer(self.event(), Task(fn, args, {})), fixed_schedule(interval, initial_delay))
+        return self._start_timer(Task(fn, args, {}), fixed_schedule(interval, initial_delay))
 
     def add_dynamic_timer(self, fn: Callable[..., Any], /, *args: Any, initial_delay: float | None = None) -> Timer:
         """Call `fn(*args)` again and again: it returns the seconds until its next call, or None to end the timer.
 
         A call that raises is logged and repeated after the last delay, or 1 s if that was shorter.
         """
-        return self._add_timer(Timer(self.event(), Task(fn, args, {})), dynamic_schedule(initial_delay))
+        return self._start_timer(Task(fn, args, {}), dynamic_schedule(initial_delay))
 
-    def stop(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 -- the contract's signature
+    def stop(self, graceful: bool = False) -> None:
         """Stop the timers and loops, and unless `graceful` every thread too; return at once. The caller is spared.
 
-        Graceful: a timer's running call is finished, the threads are left to end by themselves. Else they are asked
-        by `Thread.stop`, and no new thread is started.
+        Graceful: a timer's running call is finished, the threads are left to end by themselves. Else all are asked
+        by `Thread.stop`, and no new one is started.
         """
-        me = self._engine.current()
         self.stopping.set()
-        self._closed = self._closed or not graceful
-        for timer in list(self._timers.values()):
+        for timer in list(self._timers):
             timer.stop()
-        at_once = [*self._loops] if graceful else [*self._loops, *self._timers, *self._threads]
-        for thread in at_once:
-            if thread is not me:
+        me = self._engine.current()
+        for crew in (self._loops,) if graceful else (self._loops, self._tickers, self._threads):
+            crew.closed = crew.closed or not graceful
+            for thread in crew.members - {me}:
                 thread.stop()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until every thread, loop and timer but the caller's has ended; return whether that came in time."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        me = self._engine.current()
-        while others := [thread for thread in self.members() if thread is not me]:
+        while others := self.others():
             for thread in others:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 if not thread.wait(left):
                     return False
         return True
 
-    def members(self) -> list[Thread]:
-        """Return every thread that has not ended: counted ones, loops and those of timers."""
-        return [*self._threads, *self._loops, *self._timers]
+    def others(self) -> list[Thread]:
+        """Return every thread of the group that has not ended, those of its loops and timers too, but the caller's."""
+        me = self._engine.current()
+        return [*(self._threads.members | self._loops.members | self._tickers.members) - {me}]
+
+    def current(self) -> Thread | None:
+        """Return the calling thread, or None when it is not of this group."""
+        me = self._engine.current()
+        return me if any(me in crew.members for crew in (self._threads, self._loops, self._tickers)) else None
+
+    def _start_timer(self, task: Task, schedule: Schedule) -> Timer:
+        timer = Timer(self.event(), task)
+
+        def run() -> None:
+            try:
+                timer.run(schedule)
+            finally:
+                self._timers.discard(timer)
+
+        self._timers.add(timer)
+        try:
+            timer.thread = self._tickers.start(Task(run, (), {}, timer.name))
+        except ForkdError:
+            self._timers.discard(timer)
+            raise
+        return timer
+
+
+class _Crew:
+    """Threads of one kind; `members` are those that have not ended, and once `closed` there come no more."""
+
+    def __init__(self, engine: Engine, release: Callable[[], object] = lambda: None) -> None:
+        self.members: set[Thread] = set()
+        self.closed = False
+        self._engine = engine
+        self._release = release
+
+    def start(self, task: Task) -> Thread:
+        thread = self._engine.thread(task, self._end)
+        self.members.add(thread)
+        try:
+            if self.closed:
+                raise RuntimeError("its thread group is stopped")
+            thread.start()
+        except RuntimeError as error:  # also when the system has no thread to give
+            self._end(thread)
+            raise ForkdError(f"cannot start thread {task.name}: {error}") from None
+        return thread
+
+    def _end(self, thread: Thread) -> None:
+        self.members.discard(thread)
+        self._release()

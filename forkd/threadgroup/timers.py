@@ -80,11 +80,10 @@ class DynamicSchedule:
 
 
 def fixed_schedule(interval: float, initial_delay: float | None) -> FixedSchedule:
-    """Return a checked schedule; raise `TypeError` or `ValueError` for what is no time. `None`: the first call at once."""
+    """Return a checked schedule; `None` is 0 seconds. Raise `TypeError` or `ValueError` for what is no time."""
     checked = FixedSchedule(_seconds("interval", interval), _seconds("initial_delay", initial_delay or 0.0))
     if checked.interval == 0:
-        msg = "interval: expected more than 0 seconds"
-        raise ValueError(msg)
+        raise ValueError("interval: expected more than 0 seconds")
     return checked
 
 
@@ -143,7 +142,7 @@ class Timer:
         try:
             result = self._task.fn(*self._task.args)
             return schedule.following(due, time.monotonic(), result)
-        except Exception:
+        except Exception:  # noqa: BLE001 -- a failed call is no reason to make no more
             self.failures += 1
             _log.exception("timer %s failed", self.name)
             return schedule.retry(due, time.monotonic())
@@ -151,9 +150,7 @@ class Timer:
 
 def _seconds(what: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        msg = f"{what}: expected seconds, got {value!r}"
-        raise TypeError(msg)
+        raise TypeError(f"{what}: expected seconds, got {value!r}")
     if not (value >= 0 and math.isfinite(value)):
-        msg = f"{what}: expected seconds, 0 or more, got {value!r}"
-        raise ValueError(msg)
+        raise ValueError(f"{what}: expected seconds, 0 or more, got {value!r}")
     return float(value)

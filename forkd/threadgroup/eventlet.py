@@ -1,0 +1,230 @@
+"""The engine of green threads: greenlets in eventlet's hub; only the processes of an eventlet service import it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from forkd.errors import ForkdError
+from forkd.threadgroup.group import Engine, Stopped, Task, Thread
+
+with warnings.catch_warnings():
+    # Its banner says that it is in maintenance: true, and no business of those who operate a service.
+    warnings.simplefilter("ignore")
+    import eventlet
+    import eventlet.hubs
+    import eventlet.patcher
+    import eventlet.semaphore
+    import greenlet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_buried: list[Any] = []
+"""Hubs of before a fork, with all that waited in them. They are kept for ever: a greenlet that is collected runs its
+`finally` blocks, and those of a thread that is the parent's must not run here."""
+
+
+class GreenEvent:
+    """A latch; as `forkd.threadgroup.Event`."""
+
+    __slots__ = ("_set", "_waiters")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiters: set[Any] = set()
+
+    def set(self) -> None:
+        """As in `Event`; never blocks, so a hub's callback may call it."""
+        if self._set:
+            return
+        self._set = True
+        hub = eventlet.hubs.get_hub()
+        for waiter in self._waiters:
+            hub.schedule_call_global(0, self._wake, waiter)
+
+    def is_set(self) -> bool:
+        """As in `Event`."""
+        return self._set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """As in `Event`."""
+        if self._set:
+            return True
+        hub, me = eventlet.hubs.get_hub(), greenlet.getcurrent()
+        timer = None if timeout is None else hub.schedule_call_global(max(0.0, timeout), self._wake, me)
+        self._waiters.add(me)
+        try:
+            hub.switch()
+        finally:
+            self._waiters.discard(me)
+            if timer is not None:
+                timer.cancel()
+        return self._set
+
+    def _wake(self, waiter: Any) -> None:
+        if waiter in self._waiters:  # it has not been stopped meanwhile
+            waiter.switch()
+
+
+class GreenThread(greenlet.greenlet):  # type: ignore[misc]  # greenlet ships no types
+    """One greenlet, once started; a request to stop is raised in the wait that it is in, or before it begins."""
+
+    def __init__(self, task: Task, on_end: Callable[[Thread], object]) -> None:
+        super().__init__(parent=eventlet.hubs.get_hub().greenlet)
+        self._task = task
+        self._on_end = on_end
+        self._ended: GreenEvent | None = None  # made by the first who waits: most threads have nobody who does
+        self._stop_event: GreenEvent | None = None  # as above
+        self._asked = False
+        self._links: list[Callable[[], object]] = []
+
+    @property
+    def name(self) -> str:
+        """As in `Thread`."""
+        return self._task.name
+
+    @property
+    def done(self) -> bool:
+        """As in `Thread`."""
+        return bool(self.dead)
+
+    @property
+    def stop_event(self) -> GreenEvent:
+        """As in `Thread`."""
+        if self._stop_event is None:
+            self._stop_event = GreenEvent()
+            if self._asked:
+                self._stop_event.set()
+        return self._stop_event
+
+    def start(self) -> None:
+        """As in `Thread`."""
+        eventlet.hubs.get_hub().schedule_call_global(0, self.switch)
+
+    def stop(self) -> None:
+        """As in `Thread`."""
+        self._asked = True
+        if self._stop_event is not None:
+            self._stop_event.set()
+        eventlet.hubs.get_hub().schedule_call_global(0, self._interrupt)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """As in `Thread`."""
+        if self.done:
+            return True
+        if self._ended is None:
+            self._ended = GreenEvent()
+        return self._ended.wait(timeout)
+
+    def link(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        """Call `func(self, …)` at the end; eventlet's `threading.current_thread` asks for it, and cleans up so."""
+        self._links.append(lambda: func(self, *args, **kwargs))
+
+    def run(self) -> None:
+        """Be the greenlet's body."""
+        try:
+            if not self._asked:
+                self._task.run()
+        except greenlet.GreenletExit:  # eventlet.kill by the service's own code
+            logging.getLogger("forkd.threadgroup").debug("thread %s was killed", self.name)
+        finally:
+            for link in self._links:
+                link()
+            self._on_end(self)
+            if self._ended is not None:
+                self._ended.set()
+
+    def _interrupt(self) -> None:
+        if bool(self):  # begun and not ended
+            self.throw(Stopped)
+
+
+class EventletEngine(Engine):
+    """As `forkd.threadgroup.group.Engine`, with green threads."""
+
+    concurrency = "eventlet"
+
+    def prepare(self) -> None:
+        """As in `Engine`."""
+        if not eventlet.patcher.is_monkey_patched("thread"):
+            eventlet.hubs.use_hub("epolls")  # whatever EVENTLET_HUB says: the asyncio hub cannot fork
+            eventlet.monkey_patch()
+        _silence_fork()
+
+    def check(self) -> None:
+        """As in `Engine`."""
+        if not eventlet.patcher.is_monkey_patched("thread"):
+            raise ForkdError(
+                "this process is not prepared for concurrency 'eventlet': call forkd.threadgroup.prepare('eventlet') "
+                "as its first thing, before other imports"
+            )
+
+    def after_fork(self) -> None:
+        """As in `Engine`."""
+        old = eventlet.hubs.get_hub()
+        _buried.append((old, old.greenlet, old.timers, old.next_timers, old.listeners, old.secondaries))
+        eventlet.hubs.use_hub("epolls")
+        eventlet.hubs.get_hub()
+        old.poll.close()  # this process's descriptor alone: what the parent's hub waits for stays registered
+
+    def strays(self) -> list[str]:
+        """As in `Engine`: greenlets that have begun or are about to, by the name of what they run."""
+        hub = eventlet.hubs.get_hub()
+        own = (hub.greenlet, greenlet.getcurrent())
+        alive = (each for each in gc.get_objects() if isinstance(each, greenlet.greenlet) and not each.dead)
+        return [_name(each) for each in alive if each not in own and each.parent is not None]
+
+    def thread(self, task: Task, on_end: Callable[[Thread], object]) -> Thread:
+        """As in `Engine`."""
+        return GreenThread(task, on_end)
+
+    def current(self) -> Thread | None:
+        """As in `Engine`."""
+        me = greenlet.getcurrent()
+        return me if isinstance(me, GreenThread) else None
+
+    def event(self) -> GreenEvent:
+        """As in `Engine`."""
+        return GreenEvent()
+
+    def slots(self, count: int) -> Any:
+        """As in `Engine`."""
+        return eventlet.semaphore.Semaphore(count)
+
+    def sleep(self, seconds: float) -> None:
+        """As in `Engine`."""
+        eventlet.sleep(seconds)
+
+    def wait_readable(self, fd: int, timeout: float | None = None) -> bool:
+        """As in `Engine`; one thread at a time for a descriptor. Raise `OSError` for a closed one."""
+        os.fstat(fd)  # the hub would keep a listener for a closed one
+        try:
+            eventlet.hubs.trampoline(fd, read=True, timeout=timeout, timeout_exc=_NotReadable)
+        except _NotReadable:
+            return False
+        return True
+
+
+class _NotReadable(BaseException):
+    """The time is over; thrown by the hub into `wait_readable` alone."""
+
+
+def _silence_fork() -> None:
+    """Make eventlet's warning at every fork say nothing; it cannot be unregistered, and filters may be changed."""
+    warn = getattr(eventlet, "_warn_on_fork", None)
+    if warn is not None:
+        warn.__code__ = (lambda: None).__code__
+
+
+def _name(green: Any) -> str:
+    if isinstance(green, GreenThread):
+        return green.name
+    frame = green.gr_frame
+    return frame.f_code.co_qualname if frame is not None else type(green).__name__
+
+
+ENGINE = EventletEngine()
