@@ -1,0 +1,30 @@
+"""`python -m bench [respawn] [status] [reload] [idle]`: measure, print Markdown; everything when nothing is named."""
+
+from __future__ import annotations
+
+import argparse
+
+from bench import figures, idle, reload, respawn, status
+
+MEASURES = {
+    "respawn": respawn.measure,
+    "status": status.measure,
+    "reload": reload.measure,
+    "idle": idle.measure,
+}
+
+
+def main() -> None:
+    """Run the named measurements, one after the other: they need the machine for themselves."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="measure forkd beside its peers")
+    parser.add_argument(
+        "names", nargs="*", choices=[*MEASURES, []], default=[], metavar="NAME", help=", ".join(MEASURES)
+    )
+    names = parser.parse_args().names
+    print(figures.machine(), flush=True)
+    for name in names or MEASURES:
+        MEASURES[name]()
+
+
+if __name__ == "__main__":
+    main()

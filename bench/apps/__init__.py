@@ -1,0 +1,1 @@
+"""What is served while it is measured."""
