@@ -465,3 +465,44 @@ def test_the_end_of_a_drain_is_told_apart(exited: tuple[int | None, int | None],
     world.tell(Stop())
     world.tell(Exited(worker, None, 9))
     assert world.told("exited")[1].text == "stopped by the launcher, died of SIGKILL"
+
+
+def test_a_stopped_service_that_leaves_the_configuration_is_forgotten() -> None:
+    world = Puppet(service(), service("other"))
+    world.tell(Stop(1, "shop"))
+    world.config = world.config._replace(services=(service("other"),))
+    world.tell(Reload(2))
+    assert [s["name"] for s in world.supervisor.snapshot(0)["services"]] == ["other"]
+    assert world.told("ended")[1].ok
+
+
+def test_what_was_observed_is_planned_for_at_once() -> None:
+    world = Puppet(service())
+    world.tell(Exited(world.worker(), None, 11), run=False)
+    assert world.supervisor.deadline() == world.now
+
+
+def test_an_old_zygote_that_dies_and_fails_anew_during_a_roll_does_not_end_the_roll() -> None:
+    world = Puppet(service())
+    world.slow_imports.add(2)
+    world.bad_imports.add(1)
+    world.tell(Reload(7))
+    world.tell(Exited(world.zygote(1), None, 9))
+    world.advance(1)
+    world.tell(Ready(world.zygote(2)))
+    assert world.slots() == {0: ("ready", 2)}
+    assert world.told("ended")[0].ok
+
+
+def test_the_launcher_says_what_it_is_doing() -> None:
+    def state() -> str:
+        return str(world.supervisor.snapshot(world.now)["forkd"]["state"])
+
+    world = Puppet(service())
+    assert state() == "running"
+    world.slow_imports.add(2)
+    world.tell(Reload())
+    assert state() == "reloading"
+    world.stubborn.add(TERM)
+    world.tell(Stop())
+    assert state() == "stopping"

@@ -1,0 +1,107 @@
+"""A launcher killed outright leaves nothing behind, and its port can be bound again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+
+from tests.functional.installed import Installed
+from tests.waiting import until
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen()
+        except OSError:
+            return False
+        return True
+
+
+def test_nothing_is_left_after_the_launcher_is_killed(forkd: Installed, concurrency: str) -> None:
+    forkd.configure({"web": forkd.web(workers=3, concurrency=concurrency)})
+    forkd.start()
+    forkd.signal(signal.SIGKILL)
+    forkd.wait()
+    until(lambda: not forkd.left(), what="nothing left")
+    assert _bindable(forkd.port)
+
+
+def test_a_request_in_flight_is_finished_first(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web()})
+    forkd.start()
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(forkd.get("/slow")))
+    thread.start()
+    until(lambda: forkd.service()["workers"][0]["in_flight"] == 1, what="a request in flight")
+    forkd.signal(signal.SIGKILL)
+    forkd.wait()
+    thread.join()
+    assert answers[0].startswith("one ")
+    until(lambda: not forkd.left(), what="nothing left")
+
+
+def test_a_worker_in_an_endless_loop_is_buried_too(forkd: Installed, concurrency: str) -> None:
+    forkd.configure({"web": forkd.web(workers=2, stop_timeout=0.5, concurrency=concurrency)})
+    forkd.start()
+    thread = threading.Thread(target=_spin, args=(forkd,))
+    thread.start()
+    until(lambda: sum(w["in_flight"] for w in forkd.service()["workers"]) == 1, what="the loop under way")
+    forkd.signal(signal.SIGKILL)
+    forkd.wait()
+    until(lambda: not forkd.left(), what="nothing left")
+    assert _bindable(forkd.port)
+    thread.join()
+
+
+def test_a_zygote_that_replaced_a_dead_one_buries_its_workers_too(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(stop_timeout=0.5, restart={"healthy_after": 0})})
+    service = forkd.start().service()
+    os.kill(service["zygote_pid"], signal.SIGKILL)
+    until(lambda: forkd.service()["zygote_pid"] not in (None, service["zygote_pid"]), what="a new zygote")
+    forkd.until_running()
+    thread = threading.Thread(target=_spin, args=(forkd,))
+    thread.start()
+    until(lambda: forkd.service()["workers"][0]["in_flight"] == 1, what="the loop under way")
+    forkd.signal(signal.SIGKILL)
+    forkd.wait()
+    until(lambda: not forkd.left(), what="nothing left")
+    thread.join()
+
+
+def _spin(forkd: Installed) -> None:
+    with contextlib.suppress(OSError):
+        forkd.get("/spin", timeout=30)
+
+
+def test_killed_in_the_middle_of_a_start(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(workers=8)})
+    forkd.start(ready=False)
+    until(lambda: len(forkd.left()) > 3, what="some workers")
+    forkd.signal(signal.SIGKILL)
+    forkd.wait()
+    until(lambda: not forkd.left(), what="nothing left")
+
+
+def test_a_workers_own_children_die_with_it(forkd: Installed) -> None:
+    forkd.write("parent.py", """
+import forkd, subprocess
+
+class Parent(forkd.Server):
+    def start(self):
+        super().start()
+        subprocess.Popen(["sleep", "1000"])
+""")
+    forkd.configure({"parent": {"server": "parent:Parent", "concurrency": "threads"}})
+    forkd.start()
+    assert len(forkd.left()) == 4
+    assert forkd.run("restart").returncode == 0
+    until(lambda: len(forkd.left()) == 4, what="the old helper gone")
+    forkd.signal(signal.SIGTERM)
+    assert forkd.wait() == 0
+    assert forkd.left() == []

@@ -1,0 +1,124 @@
+"""HUP and `forkd reload` bring fresh code and configuration while nobody notices."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from tests.functional.installed import APP, Installed, free_port, loads
+from tests.waiting import until
+
+
+def test_a_reload_brings_fresh_code(forkd: Installed, concurrency: str) -> None:
+    forkd.configure({"web": forkd.web(workers=2, concurrency=concurrency)})
+    forkd.start()
+    old = forkd.workers()
+    assert forkd.get().startswith("one")
+    forkd.write("app.py", APP.replace('"one"', '"two"'))
+    done = forkd.run("reload")
+    assert done.returncode == 0, done.stderr
+    assert forkd.get().startswith("two")
+    assert not set(old) & set(forkd.workers())
+    status = forkd.status()
+    assert status["forkd"]["last_reload"]["ok"] is True
+    assert status["forkd"]["generation"] == status["services"][0]["generation"] == 2
+    assert len(forkd.left()) == 4
+
+
+def test_ten_hups_under_load_lose_no_request(forkd: Installed, concurrency: str) -> None:
+    forkd.configure({"web": forkd.web(workers=2, concurrency=concurrency)})
+    forkd.start()
+    with loads(forkd.port) as clients:
+        for number in range(2, 12):
+            forkd.signal(signal.SIGHUP)
+            forkd.until_running(generation=number)
+        seen = [client.answers for client in clients]
+        until(lambda: all(c.answers > s for c, s in zip(clients, seen, strict=True)), what="answers afterwards")
+    for client in clients:
+        assert client.failures == []
+    assert len(forkd.left()) == 4
+
+
+def test_hups_in_a_storm_end_on_the_newest_code(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(workers=2)})
+    forkd.start()
+    with loads(forkd.port) as clients:
+        for number in range(30):
+            forkd.write("app.py", APP.replace('"one"', f'"v{number}"'))
+            forkd.signal(signal.SIGHUP)
+        until(lambda: forkd.get().startswith("v29"), 30.0, "the newest code")
+        forkd.until_running()
+    assert [client.failures for client in clients] == [[], []]
+    assert len(forkd.left()) == 4
+
+
+def test_services_are_changed_added_and_removed(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(workers=3), "ticker": {"server": "ticker:Ticker", "args": {"path": "ticks"}}})
+    forkd.start()
+    forkd.configure({"web": forkd.web(workers=1), "adder": {"server": "adder:Adder", "topic": "adder"}})
+    assert forkd.run("reload").returncode == 0
+    services = forkd.status()["services"]
+    assert [(s["name"], s["ready"]) for s in services] == [("web", 1), ("adder", 1)]
+    assert forkd.run("call", "adder.add", "a=1", "b=1").stdout.strip() == "2"
+    assert len(forkd.left()) == 5
+
+
+def test_a_changed_port_moves_without_a_gap(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web()})
+    forkd.start()
+    old, forkd.port = forkd.port, free_port()
+    forkd.configure({"web": forkd.web()})
+    assert forkd.run("reload").returncode == 0
+    assert forkd.get().startswith("one")
+    forkd.port = old
+    try:
+        forkd.get()
+    except ConnectionRefusedError:
+        return
+    raise AssertionError("the old port still answers")
+
+
+def test_reload_of_one_service_leaves_the_others(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(), "adder": {"server": "adder:Adder", "topic": "adder"}})
+    forkd.start()
+    web, adder = forkd.workers(), forkd.workers("adder")
+    assert forkd.run("reload", "adder").returncode == 0
+    assert forkd.workers() == web
+    assert forkd.workers("adder") != adder
+
+
+def test_signal_mode_resets_the_workers_in_place(forkd: Installed) -> None:
+    forkd.write("resetting.py", """
+import forkd
+
+class Resetting(forkd.Server):
+    def reset(self):
+        open("reset", "a").write("x")
+""")
+    forkd.configure({"resetting": {"server": "resetting:Resetting", "reload": "signal"}})
+    forkd.start()
+    before = forkd.workers("resetting")
+    assert forkd.run("reload").returncode == 0
+    until((forkd.folder / "reset").exists, what="reset() called")
+    assert forkd.workers("resetting") == before
+
+
+def test_restart_replaces_the_workers_without_losing_a_request(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(workers=2)})
+    forkd.start()
+    before = forkd.service()
+    with loads(forkd.port) as clients:
+        assert forkd.run("restart", "web").returncode == 0
+    assert [client.failures for client in clients] == [[], []]
+    after = forkd.service()
+    assert after["zygote_pid"] == before["zygote_pid"]
+    assert not {w["pid"] for w in before["workers"]} & {w["pid"] for w in after["workers"]}
+
+
+def test_a_zygote_killed_during_a_reload(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(workers=3)})
+    zygote = forkd.start().service()["zygote_pid"]
+    forkd.signal(signal.SIGHUP)
+    os.kill(zygote, signal.SIGKILL)
+    forkd.until_running(generation=2)
+    assert len(forkd.left()) == 5

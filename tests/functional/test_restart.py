@@ -1,0 +1,109 @@
+"""What dies is replaced, by backoff, and the reason of every end is kept."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import random
+import signal
+
+import pytest
+
+from tests.functional.installed import Installed
+from tests.waiting import until
+
+
+def test_a_killed_worker_is_replaced_and_says_how_it_ended(forkd: Installed, concurrency: str) -> None:
+    forkd.configure({"web": forkd.web(workers=2, concurrency=concurrency)})
+    victim = forkd.start().workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: len(forkd.workers()) == 2 and victim not in forkd.workers(), what="a replacement")
+    last = next(w["last_exit"] for w in forkd.service()["workers"] if w["last_exit"])
+    assert last["signal"] == "SIGKILL"
+    assert last["code"] is None
+    assert last["reason"] == "killed by operator or kernel"
+    assert last["at"].endswith("Z")
+
+
+def test_a_worker_that_exits_says_its_code(forkd: Installed) -> None:
+    forkd.write("app.py", "import os, threading\ndef application(environ, start_response):\n    os._exit(7)\n")
+    forkd.configure({"web": forkd.web()})
+    forkd.start()
+    pid = forkd.workers()[0]
+    with pytest.raises(OSError, match=""):
+        forkd.get()
+    until(lambda: forkd.workers() not in ([], [pid]), what="a replacement")
+    assert forkd.service()["workers"][0]["last_exit"]["code"] == 7
+
+
+def test_a_start_that_fails_says_why_in_the_status(forkd: Installed) -> None:
+    forkd.write("app.py", "import os\nDSN = os.environ['DSN']\n")
+    forkd.configure({"web": forkd.web()})
+    forkd.start(ready=False)
+    error = until(lambda: forkd.service().get("error"), what="the error")
+    assert "KeyError: 'DSN'" in error
+    assert forkd.service()["state"] == "backoff"
+    assert forkd.run("status").returncode == 4
+    assert "app.py" in forkd.log.read_text()
+
+
+def test_a_server_whose_constructor_fails_says_why(forkd: Installed) -> None:
+    forkd.configure({"ticker": {"server": "ticker:Ticker"}})
+    forkd.start(ready=False)
+    error = until(lambda: forkd.service("ticker").get("error"), what="the error")
+    assert "TypeError" in error
+
+
+def test_a_crash_loop_does_not_delay_another_service(forkd: Installed) -> None:
+    forkd.write("broken.py", "raise RuntimeError('no')\n")
+    forkd.configure({"broken": {"server": "broken:X"}, "web": forkd.web(restart={"healthy_after": 0})})
+    forkd.start(ready=False)
+    until(lambda: forkd.workers(), what="the healthy service")
+    until(lambda: forkd.service("broken").get("state") == "backoff", what="the broken one in backoff")
+    for _ in range(5):
+        victim = forkd.workers()[0]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda victim=victim: forkd.workers() not in ([], [victim]), timeout=2.0, what="a replacement at once")
+
+
+def test_a_killed_zygote_leaves_its_workers_and_comes_back(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(workers=2, restart={"healthy_after": 0})})
+    service = forkd.start().service()
+    before = sorted(w["pid"] for w in service["workers"])
+    os.kill(service["zygote_pid"], signal.SIGKILL)
+    until(lambda: forkd.service()["zygote_pid"] not in (None, service["zygote_pid"]), what="a new zygote")
+    forkd.until_running()
+    assert sorted(forkd.workers()) == before
+    os.kill(before[0], signal.SIGKILL)
+    until(lambda: len(set(forkd.workers()) - {before[0]}) == 2, what="a replacement by the new zygote")
+
+
+def _resources(pid: int) -> tuple[int, int]:
+    rss = next(l for l in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if l.startswith("VmRSS"))
+    return len(os.listdir(f"/proc/{pid}/fd")), int(rss.split()[1])
+
+
+def _zombies_of(pid: int) -> list[str]:
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    stats = [pathlib.Path(f"/proc/{child}/stat").read_text() for child in children]
+    return [stat for stat in stats if stat.rpartition(")")[2].split()[0] == "Z"]
+
+
+def test_two_hundred_random_kills_leave_the_right_number_and_no_trace(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(workers=3, restart={"healthy_after": 0}), "adder": {
+        "server": "adder:Adder", "topic": "adder", "workers": 2, "restart": {"healthy_after": 0}}})  # fmt: skip
+    forkd.start()
+    seed = random.randrange(10**6)
+    dice = random.Random(seed)
+    fds, rss = _resources(forkd.pid)
+    for _ in range(200):
+        status = forkd.status()
+        victims = [w["pid"] for s in status["services"] for w in s["workers"] if w["phase"] == "ready"]
+        victims += [s["zygote_pid"] for s in status["services"] if s["zygote_pid"]]
+        victim = dice.choice(victims)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda victim=victim: str(victim) not in str(forkd.until_running()["services"]), what=f"full strength (seed {seed})")
+    until(lambda: _resources(forkd.pid)[0] <= fds, what=f"no leaked fd (seed {seed})")
+    assert _zombies_of(forkd.pid) == []
+    assert _resources(forkd.pid)[1] <= rss + 1024
+    assert len(forkd.left()) == 1 + 2 + 5

@@ -1,0 +1,97 @@
+"""TERM and INT drain, a second one and QUIT do not wait, and what heeds nothing is killed in time."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import pytest
+
+from tests.functional.installed import Installed
+from tests.waiting import until
+
+STUBBORN = """
+import forkd, signal, threading
+
+class Stubborn(forkd.Server):
+    def stop(self, graceful=True):
+        open("stopping", "w").close()
+        while True:
+            pass
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_what_is_in_flight_is_finished(forkd: Installed, concurrency: str, signum: int) -> None:
+    forkd.configure({"web": forkd.web(workers=2, concurrency=concurrency)})
+    forkd.start()
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(forkd.get("/slow")))
+    thread.start()
+    until(lambda: sum(w["in_flight"] for w in forkd.service()["workers"]) == 1, what="a request in flight")
+    forkd.signal(signum)
+    assert forkd.wait() == 0
+    thread.join()
+    assert answers[0].startswith("one ")
+    assert forkd.left() == []
+
+
+def test_quit_stops_at_once(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web()})
+    forkd.start()
+    thread = threading.Thread(target=lambda: pytest.raises(OSError, forkd.get, "/slow"))
+    thread.start()
+    until(lambda: forkd.service()["workers"][0]["in_flight"] == 1, what="a request in flight")
+    started = time.monotonic()
+    forkd.signal(signal.SIGQUIT)
+    assert forkd.wait() == 0
+    assert time.monotonic() - started < 1.0
+    thread.join()
+
+
+def test_a_second_term_stops_at_once(forkd: Installed) -> None:
+    forkd.write("stubborn.py", STUBBORN)
+    forkd.configure({"stubborn": {"server": "stubborn:Stubborn", "kill_timeout": 0.5}})
+    forkd.start()
+    forkd.signal(signal.SIGTERM)
+    until((forkd.folder / "stopping").exists, what="the drain")
+    started = time.monotonic()
+    forkd.signal(signal.SIGTERM)
+    assert forkd.wait() == 0
+    assert time.monotonic() - started < 5.0
+    assert forkd.left() == []
+
+
+def test_a_worker_that_does_not_stop_dumps_its_stacks_and_is_killed(forkd: Installed) -> None:
+    forkd.write("stubborn.py", STUBBORN)
+    forkd.configure({"stubborn": {"server": "stubborn:Stubborn", "stop_timeout": 0.5, "kill_timeout": 0.5}})
+    forkd.start()
+    forkd.signal(signal.SIGTERM)
+    assert forkd.wait() == 0
+    assert "stubborn.py" in forkd.log.read_text()
+    assert forkd.left() == []
+
+
+def test_stop_command_waits_until_all_is_down(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web()})
+    forkd.start()
+    done = forkd.run("stop")
+    assert done.returncode == 0, done.stderr
+    assert forkd.wait(5) == 0
+    assert forkd.left() == []
+    assert forkd.run("status").returncode == 3
+    assert not (forkd.runtime_dir / "forkd.sock").exists()
+
+
+def test_a_stopped_service_frees_its_port_and_starts_again(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(), "ticker": {"server": "ticker:Ticker", "args": {"path": "ticks"}}})
+    forkd.start()
+    assert forkd.run("stop", "web").returncode == 0
+    assert forkd.service()["state"] == "stopped"
+    with pytest.raises(ConnectionRefusedError):
+        forkd.get()
+    assert forkd.run("reload").returncode == 0
+    assert forkd.service()["state"] == "stopped"
+    assert forkd.run("restart", "web").returncode == 0
+    assert forkd.get().startswith("one")
