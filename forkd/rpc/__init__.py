@@ -1,0 +1,48 @@
+"""Remote calls: `rpc.Server` serves a topic, `rpc.Client` calls it; each is imported when it is first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from forkd.rpc.errors import (
+    BadArguments,
+    Busy,
+    NoSuchMethod,
+    NoSuchTopic,
+    NotAllowed,
+    RemoteError,
+    RpcError,
+    Timeout,
+    WorkerLost,
+    WrongVersion,
+)
+
+if TYPE_CHECKING:
+    from forkd.rpc.client import Client
+    from forkd.rpc.server import Server
+
+__all__ = [
+    "BadArguments",
+    "Busy",
+    "Client",
+    "NoSuchMethod",
+    "NoSuchTopic",
+    "NotAllowed",
+    "RemoteError",
+    "RpcError",
+    "Server",
+    "Timeout",
+    "WorkerLost",
+    "WrongVersion",
+]
+
+_HOMES = {"Client": "forkd.rpc.client", "Server": "forkd.rpc.server"}
+
+
+def __getattr__(name: str) -> Any:
+    # A script or a command that only calls must not load what serves, nor the other way round.
+    if name not in _HOMES:
+        msg = f"module 'forkd.rpc' has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(_HOMES[name]), name)

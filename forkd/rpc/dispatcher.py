@@ -1,0 +1,246 @@
+"""Runs calls in the threads of a service's group, whatever transport brought them; opens no socket.
+
+The rules, in this order:
+- what cannot be called (no such method, wrong arguments, wrong version) is refused at once, however full the worker is;
+- a draining dispatcher begins nothing: what waits and what still comes is refused as moved;
+- a call runs at once while the group has a thread for it, else it waits; as many may wait as may run, and the next
+  is refused as busy;
+- a call whose deadline passed while it waited is not begun.
+Every call gets exactly one answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import re
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from forkd.errors import ForkdError
+from forkd.rpc.errors import BadArguments, Failure
+from forkd.rpc.methods import Method, public_methods
+from forkd.rpc.wire import Request, Unsendable, frame
+
+if TYPE_CHECKING:
+    from forkd.rpc.server import Server
+    from forkd.service import Service
+
+_log = logging.getLogger("forkd.rpc")
+
+_LINGER = 0.05  # seconds a thread waits for its next call: long against a caller's turnaround, short for the group
+_TRACEBACK = 16384  # characters, the last ones
+
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_MOVED = Failure("moved", "the worker drains; the call was not begun")
+
+
+class _Call(NamedTuple):
+    """A call that was accepted; `expires` is a monotonic instant."""
+
+    request: Request
+    method: Method
+    answer: Callable[[bytes], None]
+    expires: float
+
+
+class Dispatcher:
+    """Holds at most as many running calls as the group has threads, and as many waiting ones."""
+
+    def __init__(self, server: Server, service: Service, base: type) -> None:
+        if not _VERSION.fullmatch(server.version):
+            raise ForkdError(f"{server.topic}: version: expected major.minor, got {server.version!r}")
+        self._methods = public_methods(server, base)
+        self._server = server
+        self._group = service.thread_group
+        self._board = service.board
+        self._lock = threading.Lock()  # held for a few instructions; guards all below
+        self._waiting: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._runners = 0  # threads that run calls or linger
+        self._idle = 0  # those of them that linger
+        self._open = 0  # calls without an answer
+        self._draining = False
+        self._drained = self._group.event()
+
+    @property
+    def method_names(self) -> list[str]:
+        """The names that can be called, sorted."""
+        return sorted(self._methods)
+
+    def submit(self, request: Request, answer: Callable[[bytes], None]) -> None:
+        """Take a call over; `answer` gets the frame of its answer, once, from any thread. Never blocks.
+
+        `answer` must not block either, nor raise.
+        """
+        method = self._methods.get(request.method)
+        refusal = self._refusal(request, method)
+        if refusal is None and method is not None:
+            expires = float("inf") if request.seconds is None else time.monotonic() + request.seconds
+            refusal = self._accept(_Call(request, method, answer, expires))
+        if refusal is not None:
+            answer(_failed(request, refusal))
+
+    def drain(self) -> None:
+        """Begin no further call, and refuse those that wait as moved; return at once."""
+        with self._lock:
+            self._draining = True
+            moved = self._take_waiting()
+            self._open -= len(moved)
+            for _ in range(self._idle):
+                self._waiting.put(None)  # no thread need linger now
+        for call in moved:
+            call.answer(_failed(call.request, _MOVED))
+        self._close_call(0)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until a draining dispatcher has answered every call it began; return whether it has."""
+        return self._drained.wait(timeout)
+
+    def abandon(self) -> None:
+        """End every `wait`: nobody is left to take an answer."""
+        self._drained.set()
+
+    def _refusal(self, request: Request, method: Method | None) -> Failure | None:
+        if method is None:
+            known = ", ".join(self.method_names)
+            text = f"{self._server.topic} has no method {request.method!r:.80}; it has: {known or 'none'}"
+            return Failure("no-such-method", text)
+        if request.version is not None and not _serves(self._server.version, request.version):
+            text = f"{self._server.topic} serves version {self._server.version}, not {request.version!r:.40}"
+            return Failure("wrong-version", text)
+        try:
+            method.check(request.args)
+        except BadArguments as error:
+            return Failure("bad-arguments", f"{self._server.topic}.{request.method}: {error}")
+        return None
+
+    def _accept(self, call: _Call) -> Failure | None:
+        with self._lock:
+            if self._draining:
+                return _MOVED
+            waiting = self._waiting.qsize()
+            spare = self._idle - waiting
+            if spare > 0 or not self._start_runner(call):
+                # Without a single runner nobody would ever fetch it.
+                if spare <= 0 and (not self._runners or -spare >= self._group.limit):
+                    text = f"{self._server.topic}: {self._open} calls are in hand, {-spare} of them waiting"
+                    return Failure("busy", text)
+                self._waiting.put(call)
+            self._open += 1
+            return None
+
+    def _start_runner(self, call: _Call) -> bool:
+        try:
+            started = self._group.try_thread(self._run, call) is not None
+        except ForkdError:  # the group was stopped, or the system has no thread to give
+            started = False
+        self._runners += started
+        return started
+
+    def _run(self, first: _Call) -> None:
+        call: _Call | None = first
+        while call is not None:
+            try:
+                self._perform(call)
+            finally:
+                self._close_call(1)
+            call = self._next()
+
+    def _next(self) -> _Call | None:
+        """Return the call to run next, or None where this thread is to end: it is no runner any more then."""
+        with self._lock:
+            self._idle += 1
+        call = None
+        with contextlib.suppress(queue.Empty):
+            call = self._waiting.get(timeout=_LINGER)
+        with self._lock:
+            self._idle -= 1
+            if call is None and not self._draining:
+                # One may have come between the end of the wait and the lock, counting on this thread.
+                with contextlib.suppress(queue.Empty):
+                    call = self._waiting.get_nowait()
+            self._runners -= call is None
+        return call
+
+    def _perform(self, call: _Call) -> None:
+        started = time.monotonic()
+        if started > call.expires:
+            call.answer(_failed(call.request, Failure("late", "its deadline passed before it could begin")))
+            return
+        row = self._board.row()
+        row.started()
+        outcome: Any = None
+        failed = True
+        try:
+            outcome, failed = self._outcome(call)
+        finally:
+            row.finished(time.monotonic() - started, failed)
+        call.answer(self._answer(call, outcome, failed))
+
+    def _outcome(self, call: _Call) -> tuple[Any, bool]:
+        """Return the result and False, or the failure and True."""
+        request = call.request
+        try:
+            if call.method.wants_context:
+                return call.method.fn(**request.args, context=request.context), False
+            return call.method.fn(**request.args), False
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever a method raises is its caller's to know
+            _log.exception("%s.%s failed", self._server.topic, request.method)
+            return self._remote(error), True
+
+    def _remote(self, error: BaseException) -> Failure:
+        text = ""
+        if self._server.send_tracebacks:
+            above = error.__traceback__.tb_next if error.__traceback__ else None  # without forkd's own frame
+            text = "".join(traceback.format_exception(type(error), error, above))[-_TRACEBACK:]
+        return Failure("remote", _text(error), type(error).__qualname__, text)
+
+    def _answer(self, call: _Call, outcome: Any, failed: bool) -> bytes:
+        if failed:
+            return _failed(call.request, outcome)
+        try:
+            return frame({"type": "answer", "id": call.request.id, "result": outcome})
+        except Unsendable as error:
+            text = f"the result of {self._server.topic}.{call.request.method} cannot be sent: {error}"
+            _log.error(text)
+            return _failed(call.request, Failure("remote", text, "Unsendable"))
+
+    def _take_waiting(self) -> list[_Call]:
+        calls = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                call = self._waiting.get_nowait()
+                calls += [call] if call is not None else []
+        return calls
+
+    def _close_call(self, count: int) -> None:
+        with self._lock:
+            self._open -= count
+            drained = self._draining and not self._open
+        if drained:
+            self._drained.set()
+
+
+def _failed(request: Request, failure: Failure) -> bytes:
+    fields = [field.encode("utf-8", "replace").decode()[:_TRACEBACK] for field in failure]
+    return frame({"type": "answer", "id": request.id, "error": fields})
+
+
+def _text(error: BaseException) -> str:
+    """Return the exception's message, also that of a class whose `__str__` fails."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 -- it is the user's code that runs here
+        return "(its text cannot be had)"
+
+
+def _serves(ours: str, wanted: str) -> bool:
+    """Tell whether a server of version `ours` serves a caller of `wanted`: the same major, at least the minor."""
+    if not _VERSION.fullmatch(wanted):
+        return False
+    have, want = ([int(part) for part in version.split(".")] for version in (ours, wanted))
+    return have[0] == want[0] and have[1:] >= want[1:]

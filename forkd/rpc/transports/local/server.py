@@ -1,0 +1,152 @@
+"""The worker's side of the local transport: accepts on the socket of its slot, frames calls in and answers out.
+
+The listener outlives the worker. To drain: accept nothing more, say `bye` on every connection, let the dispatcher
+finish, say `end`. A call that arrives meanwhile is refused as moved; one that is never read was never begun, and
+`end` tells the client so. A connection that ends without `end` has lost what was in flight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from forkd.errors import ForkdError
+from forkd.rpc import topics
+from forkd.rpc.transports.local.caller import Caller
+from forkd.rpc.wire import PROTOCOL, frame
+
+if TYPE_CHECKING:
+    from forkd.rpc.dispatcher import Dispatcher
+    from forkd.service import Service
+    from forkd.threadgroup import Thread
+
+_log = logging.getLogger("forkd.rpc")
+
+_MOST_CALLERS = 1000
+_LAST_WORDS = 5.0  # seconds that a drained worker gives its callers to take what was written to them
+_UCRED = struct.Struct("3i")  # pid, uid, gid; unix(7), SO_PEERCRED
+
+
+class LocalServer:
+    """The intake of one worker; it has one listener, and a `Caller` for every connection that is open."""
+
+    def __init__(self, service: Service, topic: str, dispatcher: Dispatcher) -> None:
+        worker = service.worker
+        slot = worker.slot if worker else 0
+        self._service = service
+        self._dispatcher = dispatcher
+        self._hello = frame(
+            {
+                "type": "hello",
+                "protocol": PROTOCOL,
+                "host": worker.host if worker else socket.gethostname(),
+                "service": worker.service if worker else service.name,
+                "slot": slot,
+                "incarnation": worker.incarnation if worker else os.getpid(),
+            }
+        )
+        self._listener = _listen(service, topic, slot)
+        self._listener.setblocking(False)
+        self._callers: set[Caller] = set()
+        self._lock = threading.Lock()  # guards the callers
+        self._accepting: Thread | None = None
+
+    def start(self) -> None:
+        """Take connections from now on."""
+        self._accepting = self._service.thread_group.add_loop(self._accept)
+
+    def stop(self, graceful: bool) -> None:
+        """Take nothing more; graceful: return when all that began is answered, else cut every connection.
+
+        A second call, from another thread and not graceful, ends a first one that takes too long.
+        """
+        self._close_intake()
+        patience = 0.0
+        if graceful:
+            self._tell("bye")
+            self._dispatcher.drain()
+            self._dispatcher.wait()
+            self._tell("end")
+            patience = _LAST_WORDS
+        deadline = time.monotonic() + patience
+        for caller in self._take_callers():
+            caller.hang_up(max(0.0, deadline - time.monotonic()))
+        self._dispatcher.abandon()
+
+    def _close_intake(self) -> None:
+        if self._accepting is not None:
+            self._accepting.stop()
+            self._accepting.wait()
+        self._listener.close()
+
+    def _tell(self, what: str) -> None:
+        words = frame({"type": what})
+        with self._lock:
+            callers = list(self._callers)
+        for caller in callers:
+            caller.send(words)
+
+    def _take_callers(self) -> set[Caller]:
+        with self._lock:
+            callers, self._callers = self._callers, set()
+        return callers
+
+    def _accept(self) -> None:
+        group = self._service.thread_group
+        while group.wait_readable(self._listener.fileno()):
+            # Another worker that shares the slot for a while may have been faster; a client may be gone again.
+            with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+                sock, _ = self._listener.accept()
+                # What accepts without blocking under eventlet gives a socket whose waits would block the hub.
+                self._welcome(socket.socket(fileno=sock.detach()))
+
+    def _welcome(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        refusal = self._refusal(sock)
+        if refusal is not None:
+            _log.warning("a caller was refused: %s", refusal)
+            with sock, contextlib.suppress(OSError):
+                sock.send(frame({"type": "refused", "message": refusal}))
+            return
+        caller = Caller(sock, self._dispatcher, self._service.thread_group)
+        with self._lock:
+            self._callers.add(caller)
+        caller.send(self._hello)
+        try:
+            self._service.thread_group.add_loop(self._serve, caller)
+        except ForkdError as error:
+            _log.warning("a caller was cut off: %s", error)
+            caller.close()
+            self._part(caller)
+
+    def _refusal(self, sock: socket.socket) -> str | None:
+        if len(self._callers) >= _MOST_CALLERS:
+            return f"{_MOST_CALLERS} clients are connected, which is the most"
+        _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        if uid not in (0, os.geteuid()):
+            return f"uid {uid} may not call: only root and uid {os.geteuid()}, which the service runs as"
+        return None
+
+    def _serve(self, caller: Caller) -> None:
+        try:
+            caller.serve()
+        finally:
+            self._part(caller)
+
+    def _part(self, caller: Caller) -> None:
+        with self._lock:
+            self._callers.discard(caller)
+
+
+def _listen(service: Service, topic: str, slot: int) -> socket.socket:
+    where = topics.directory(topic)
+    address = f"unix:{where}/{slot}{topics.SUFFIX}"
+    if address not in service.listeners:  # no launcher has made it
+        os.makedirs(where, mode=0o700, exist_ok=True)
+    return service.listen(address)

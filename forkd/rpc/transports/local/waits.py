@@ -1,0 +1,33 @@
+"""Waits for sockets in whatever thread asks, native or green; needs no thread group and imports no eventlet."""
+
+from __future__ import annotations
+
+import math
+import select
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+_LONGEST = 3600.0  # seconds; poll(2) takes no more than 24 days
+
+
+def left_until(deadline: float) -> float:
+    """Return the seconds until a monotonic instant, never negative."""
+    return max(0.0, deadline - time.monotonic())
+
+
+def until_ready(readers: Sequence[socket.socket], writers: Sequence[socket.socket], seconds: float) -> None:
+    """Return when a socket can be read or written or has failed, or after `seconds`; maybe earlier for no reason."""
+    seconds = min(seconds, _LONGEST)
+    if not hasattr(select, "poll"):  # eventlet, where it has patched a process, leaves a green `select` alone
+        select.select(readers, writers, [], seconds)
+        return
+    poll = select.poll()
+    for sock in readers:
+        poll.register(sock, select.POLLIN)
+    for sock in writers:
+        poll.register(sock, select.POLLOUT | (select.POLLIN if sock in readers else 0))
+    poll.poll(math.ceil(seconds * 1000))
