@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import posix  # its `read` is the plain one in a process where eventlet has replaced that of `os`
+import posix  # its `read` and `write` are the plain ones in a process where eventlet has replaced those of `os`
 import signal
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,11 @@ class Signals:
         signal.pthread_sigmask(signal.SIG_BLOCK, ())
         noted, self._noted = self._noted, {}
         return list(noted)
+
+    def wake(self) -> None:
+        """Make the descriptor readable as a signal would, from any thread; `take` then has nothing to give."""
+        with contextlib.suppress(BlockingIOError):  # full: it is readable
+            posix.write(self._write, b"\0")
 
     def reset(self) -> None:
         """Let go, as a child must before it unblocks its signals: default handlers, nothing shared with the parent."""

@@ -1,0 +1,123 @@
+"""From a spec to a running object: imports what the spec names and builds the Service; it starts and forks nothing."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from forkd.errors import ForkdError
+from forkd.server import Server
+from forkd.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forkd.core.spec import ServiceSpec
+
+
+def load(spec: ServiceSpec) -> Callable[[], Service]:
+    """Import the service's code and return the callable that builds its Service, to be called in each worker.
+
+    The working directory and `sys.path` are already the service's. An application's factory is called here, the
+    server's constructor in the callable. What the service's own code raises comes through unchanged; a name that
+    leads nowhere, or to something that cannot be served, is a `ForkdError` that begins with its key.
+    """
+    make_server = _wsgi(spec) if spec.server == "wsgi" else _server(spec)
+
+    def build() -> Service:
+        return Service(make_server(), name=spec.name, threads=spec.threads or None, concurrency=spec.concurrency)
+
+    return build
+
+
+def _wsgi(spec: ServiceSpec) -> Callable[[], Server]:
+    from forkd import wsgi  # lazy: only a service that serves WSGI pays for the parser
+
+    if spec.app is None:
+        raise ForkdError("app: missing; a service with `server: wsgi` needs one, as in `app: shop.web:application`")
+    app = _resolve("app", spec.app)
+    if not callable(app):
+        raise ForkdError(f"app: {spec.app!r} is a {type(app).__name__}, which is no WSGI callable")
+    if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(type(app), "__call__", None)):  # noqa: B004 -- not whether, but what
+        raise ForkdError(f"app: {spec.app!r} is a coroutine function (ASGI?); forkd serves WSGI")
+    options = wsgi.Options(**{name: getattr(spec, name) for name in wsgi.Options._fields})
+    return lambda: wsgi.Server(app, spec.bind, options=options)
+
+
+def _server(spec: ServiceSpec) -> Callable[[], Server]:
+    found = _resolve("server", spec.server)
+    if not inspect.isclass(found) or not issubclass(found, Server):
+        what = "a class" if inspect.isclass(found) else f"a {type(found).__name__}"
+        raise ForkdError(f"server: {spec.server!r} is {what}, expected a subclass of forkd.Server")
+    remote = _is_rpc(found)
+    if spec.topic is not None and not remote:
+        raise ForkdError(f"topic: {spec.server!r} is no subclass of forkd.rpc.Server, so nothing can be called on it")
+
+    def make() -> Server:
+        server: Any = found(**spec.args)
+        if remote:
+            # The launcher has made the sockets by these names, so they win over what the class may say.
+            server.topic = spec.topic or server.topic
+            server.transport = spec.transport
+        return server  # type: ignore[no-any-return]  # Any, for what rpc.Server adds
+
+    return make
+
+
+def _is_rpc(server: type[Server]) -> bool:
+    # Looked up, not imported: whoever derives from it has imported it, and the others need not pay for it.
+    rpc = sys.modules.get("forkd.rpc.server")
+    return rpc is not None and issubclass(server, rpc.Server)
+
+
+class _Name(NamedTuple):
+    """A name as it stands in the configuration, taken apart."""
+
+    key: str
+    text: str
+    module: str
+    attributes: str
+    is_factory: bool
+
+
+def _resolve(key: str, text: str) -> Any:
+    """Return what `module:attribute`, `module:a.b` or `module:factory()` leads to."""
+    name = _parse(key, text)
+    found = _import(name)
+    for attribute in name.attributes.split("."):
+        where = f"module {name.module!r}" if inspect.ismodule(found) else repr(getattr(found, "__name__", found))
+        try:
+            found = getattr(found, attribute)
+        except AttributeError:
+            raise ForkdError(f"{key}: {where} has no attribute {attribute!r}") from None
+    if not name.is_factory:
+        return found
+    if not callable(found):
+        raise ForkdError(f"{key}: {text!r}: {name.attributes!r} is a {type(found).__name__} and cannot be called")
+    return found()
+
+
+def _parse(key: str, text: str) -> _Name:
+    module, colon, attributes = text.partition(":")
+    is_factory = attributes.endswith("()")
+    attributes = attributes.removesuffix("()")
+    if not colon or not all(part.isidentifier() for part in f"{module}.{attributes}".split(".")):
+        raise ForkdError(f"{key}: expected `package.module:name`, got {text!r}")
+    if is_factory and key == "server":
+        raise ForkdError(f"server: {text!r}: name the class alone; it is called with `args` in each worker")
+    return _Name(key, text, module, attributes, is_factory)
+
+
+def _import(name: _Name) -> Any:
+    try:
+        return importlib.import_module(name.module)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name.module != missing and not name.module.startswith(f"{missing}."):
+            raise  # something that the service's code imports itself
+        raise ForkdError(
+            f"{name.key}: no module named {missing!r}; searched {', '.join(sys.path[:3])}, …: "
+            "set `directory` or `pythonpath` to where it is"
+        ) from None
