@@ -54,6 +54,14 @@ ONE_YEAR = 31_536_000
 ONE_TEBIBYTE = 1 << 40
 Seconds = Annotated[float, Unit("duration"), AtLeast(0), AtMost(ONE_YEAR)]
 Bytes = Annotated[int, Unit("size"), AtLeast(0), AtMost(ONE_TEBIBYTE)]
+RuntimeDir = Annotated[
+    str, Unit("path"), Doc("the folder of the control socket, the pid file and the RPC sockets", "/run/forkd")
+]
+LogLevel = Annotated[
+    str,
+    OneOf(("debug", "info", "warning", "error")),
+    Doc("the least that the launcher and the workers log", "debug"),
+]
 Wsgi, Own = OnlyWith("wsgi"), OnlyWith("own")
 
 
@@ -163,12 +171,6 @@ class ServiceSpec(NamedTuple):
 class Config(NamedTuple):
     """A whole configuration: what the launcher itself needs, and its services in the order of the file."""
 
-    runtime_dir: Annotated[
-        str, Unit("path"), Doc("the folder of the control socket, the pid file and the RPC sockets", "/run/forkd")
-    ]
-    log_level: Annotated[
-        str,
-        OneOf(("debug", "info", "warning", "error")),
-        Doc("the least that the launcher and the workers log", "debug"),
-    ] = "info"
+    runtime_dir: RuntimeDir
+    log_level: LogLevel = "info"
     services: tuple[ServiceSpec, ...] = ()

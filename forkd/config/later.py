@@ -1,0 +1,109 @@
+"""The keys that are known and come with a later version; they are checked like the others, then refused.
+
+A field here moves to `forkd/core/spec.py` when its work is done.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+from forkd.core.spec import AtLeast, AtMost, Bytes, Doc, OneOf, Seconds, Unit
+
+Path = Annotated[str, Unit("path")]
+Variable = Annotated[str, Unit("variable")]
+
+
+class LaterRecycle(NamedTuple):
+    """When a worker is replaced for its age or size."""
+
+    requests: Annotated[int, AtLeast(0)] = 0
+    jitter: Annotated[str, Unit("percentage")] = ""
+    memory: Bytes = 0
+    age: Seconds = 0
+
+
+class LaterRestart(NamedTuple):
+    """Restart intensity."""
+
+    policy: Annotated[str, OneOf(("always", "on-failure", "never"))] = "always"
+    max_restarts: Annotated[int, AtLeast(0)] = 0
+    window: Seconds = 60
+
+
+class LaterHealthcheck(NamedTuple):
+    """What each worker is asked, how often."""
+
+    http: str = ""
+    interval: Seconds = 10
+    timeout: Seconds = 2
+    failures: Annotated[int, AtLeast(1)] = 3
+
+
+class LaterService(NamedTuple):
+    """What a service will be able to set."""
+
+    python: Path = ""
+    env_file: Path = ""
+    hang_timeout: Seconds = 30
+    request_timeout: Seconds = 0
+    recycle: LaterRecycle = LaterRecycle()
+    after: tuple[Annotated[str, Unit("service")], ...] = ()
+    healthcheck: LaterHealthcheck = LaterHealthcheck()
+    limits: dict[str, Annotated[int, AtLeast(0)]] = {}  # noqa: RUF012 -- never written to
+    nice: Annotated[int, AtLeast(-20), AtMost(19)] = 0
+    oom_score_adj: Annotated[int, AtLeast(-1000), AtMost(1000)] = 0
+    cpu_affinity: tuple[Annotated[int, AtLeast(0)], ...] = ()
+    allow: tuple[Annotated[str, Unit("peer")], ...] = ()
+    secrets: dict[Variable, Path] = {}  # noqa: RUF012 -- as above
+    capabilities: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    command: tuple[str, ...] = ()
+    ready: dict[str, Any] = {}  # noqa: RUF012 -- as above
+    stdout: Annotated[str, Unit("output"), Doc("where the workers' output goes: `inherit`, to the launcher's own")] = (
+        "inherit"
+    )
+    stderr: Annotated[str, Unit("output"), Doc("as `stdout`")] = "inherit"
+    reuse_port: bool = False
+    forwarded_allow_ips: tuple[str, ...] = ()
+    access_log: Any = None
+    tls: dict[str, Any] = {}  # noqa: RUF012 -- as above
+
+
+class LaterLog(NamedTuple):
+    """What the log will be able to be."""
+
+    format: Annotated[str, OneOf(("text", "json")), Doc("how a line of the log is written: `text`")] = "text"
+
+
+class LaterControl(NamedTuple):
+    """Who may control the launcher."""
+
+    group: Annotated[str, Unit("group")] = ""
+
+
+class LaterDashboard(NamedTuple):
+    """The operator's web page."""
+
+    bind: Annotated[str, Unit("address")] = ""
+    token_file: Path = ""
+
+
+class LaterReaction(NamedTuple):
+    """What is done when something happens."""
+
+    kinds: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    url: str = ""
+
+
+class LaterFileKeys(NamedTuple):
+    """What a file will be able to set beside its services."""
+
+    control: LaterControl = LaterControl()
+    dashboard: LaterDashboard = LaterDashboard()
+    lease: str = ""
+    on_event: tuple[LaterReaction, ...] = ()
+
+
+# Keys above that may be given already, with the one value that holds today.
+TAKEN = {"stdout": "inherit", "stderr": "inherit", "format": "text"}

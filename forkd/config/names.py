@@ -1,0 +1,64 @@
+"""What names look like, and those that must lead somewhere on this machine: paths, users, groups."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from forkd.config.written import Text
+
+LATER = "not yet supported in this version of forkd"
+_WORD = r"[A-Za-z_][A-Za-z0-9_]*"
+_DOTTED = rf"{_WORD}(\.{_WORD})*"
+SERVICE = r"[A-Za-z0-9_-]{1,64}"
+TOPIC = r"[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9_-])?"
+SERVER = rf"wsgi|{_DOTTED}:{_DOTTED}"
+APP = rf"{_DOTTED}:{_DOTTED}(\(\))?"
+ARGUMENT = _WORD
+VARIABLE = r"[^=\x00]{1,4096}"
+PEER = r"(uid|gid|user|group):[A-Za-z0-9_.$-]{1,64}"
+
+
+def path(text: Text) -> str:
+    """Return an absolute path; a relative one starts at the folder of the file that it stands in."""
+    return os.path.normpath(os.path.join(text.folder, text))
+
+
+def folder(text: Text) -> str:
+    """Return the absolute path of a directory that exists."""
+    found = path(text)
+    if not os.path.isdir(found):
+        raise ValueError("expected a directory that exists")
+    return found
+
+
+def user(text: Text) -> str:
+    """Return the name of a user that exists."""
+    try:
+        return pwd.getpwnam(text).pw_name
+    except KeyError:
+        raise ValueError("expected a user that exists") from None
+
+
+def group(text: Text) -> str:
+    """Return the name of a group that exists."""
+    try:
+        return grp.getgrnam(text).gr_name
+    except KeyError:
+        raise ValueError("expected a group that exists") from None
+
+
+def transport(text: Text) -> str:
+    """Return `local`, the only transport so far."""
+    if text.startswith(("amqp://", "amqps://")):
+        raise NotYet
+    if text != "local":
+        raise ValueError
+    return str(text)
+
+
+class NotYet(Exception):  # noqa: N818 -- no mistake of the user's
+    """The value is right, and what it asks for comes with a later version."""

@@ -1,0 +1,127 @@
+"""What must hold between the keys of a service, and between services; single values are good when it is asked."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from forkd.config.addresses import LONGEST_UNIX_PATH, clash
+from forkd.config.decode import spec_to
+from forkd.config.merging import KEYS, resolve, server_kind
+from forkd.core.spec import RestartSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LARGEST_SPEC = 60_000  # bytes; it travels in one message of 64 KiB
+_NEEDED_BY_WSGI = {
+    "app": 'missing; "server: wsgi" needs the application to serve',
+    "bind": 'missing; "server: wsgi" needs an address to listen on',
+}
+
+
+class Draft(NamedTuple):
+    """A service before it is a spec: the keys it sets itself, all its good values, the keys whose value is not good."""
+
+    name: str
+    written: frozenset[str]
+    values: dict[str, Any]
+    broken: frozenset[str]
+
+
+class Breach(NamedTuple):
+    """A rule that `service` breaks with `key` (None: as a whole); `part` is a key within it."""
+
+    service: str
+    key: str | None
+    text: str
+    part: tuple[str | int, ...] = ()
+
+
+def breaches(drafts: list[Draft], runtime_dir: str) -> Iterator[Breach]:
+    """Yield every rule that is broken; rules about values that are not good are left."""
+    for draft in drafts:
+        yield from _server_breaches(draft)
+        yield from _restart_breaches(draft)
+        yield from _topic_breaches(draft, runtime_dir)
+        yield from _size_breaches(draft)
+    yield from _address_breaches(drafts)
+    yield from _same_topic(drafts)
+
+
+def _server_breaches(draft: Draft) -> Iterator[Breach]:
+    if "server" in draft.broken:
+        return
+    if "server" not in draft.values:
+        if "command" not in draft.written:
+            yield Breach(draft.name, "server", 'missing; expected "wsgi" or "package.module:ServerSubclass"')
+        return
+    kind = server_kind(draft.values["server"])
+    for key in KEYS:
+        only_with = KEYS[key].traits.only_with
+        if key in draft.written and only_with not in ("", kind):
+            needed = '"server: wsgi"' if only_with == "wsgi" else 'a server of your own, not with "server: wsgi"'
+            yield Breach(draft.name, key, f"makes sense only with {needed}")
+    if kind == "wsgi":
+        for key, text in _NEEDED_BY_WSGI.items():
+            if not draft.values.get(key) and key not in draft.broken:
+                yield Breach(draft.name, key, text)
+    elif "transport" in draft.written and "topic" not in draft.values and "topic" not in draft.broken:
+        yield Breach(draft.name, "transport", 'makes sense only with "topic"')
+
+
+def _restart_breaches(draft: Draft) -> Iterator[Breach]:
+    restart = RestartSpec(**_known(draft.values.get("restart", {})))
+    if not draft.broken & {"restart", "restart.delay", "restart.max_delay"} and restart.delay > restart.max_delay:
+        text = f"expected at most max_delay, which is {restart.max_delay:g}s, got {restart.delay:g}s"
+        yield Breach(draft.name, "restart", text, ("delay",))
+
+
+def _known(restart: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in restart.items() if key in RestartSpec._fields}
+
+
+def _topic_breaches(draft: Draft, runtime_dir: str) -> Iterator[Breach]:
+    topic = draft.values.get("topic")
+    if topic is None or server_kind(draft.values.get("server", "")) == "wsgi":
+        return
+    # The slots of a roll come on top of `workers`; four digits have room for all there can be.
+    longest = f"{runtime_dir}/rpc/{topic}/9999.sock"
+    over = len(os.fsencode(longest)) - LONGEST_UNIX_PATH
+    if over > 0:
+        yield Breach(
+            draft.name, "topic", f"too long by {over} bytes for a socket below the runtime directory {runtime_dir}"
+        )
+
+
+def _size_breaches(draft: Draft) -> Iterator[Breach]:
+    if draft.broken or "server" not in draft.values:
+        return
+    size = len(json.dumps(spec_to(resolve(draft.name, draft.values))))
+    if size > LARGEST_SPEC:
+        yield Breach(draft.name, None, f"too large: its settings take {size} bytes as JSON, {LARGEST_SPEC} are allowed")
+
+
+def _address_breaches(drafts: list[Draft]) -> Iterator[Breach]:
+    taken: list[tuple[str, str]] = []
+    for draft in drafts:
+        if server_kind(draft.values.get("server", "")) != "wsgi" or "bind" in draft.broken:
+            continue
+        for number, address in enumerate(draft.values.get("bind", ())):
+            first = next((name for other, name in taken if clash(address, other)), None)
+            if first is not None:
+                text = f"{address} is taken by {'this service' if first == draft.name else f'services.{first}'} already"
+                yield Breach(draft.name, "bind", text, (number,))
+            taken.append((address, draft.name))
+
+
+def _same_topic(drafts: list[Draft]) -> Iterator[Breach]:
+    taken: dict[str, str] = {}
+    for draft in drafts:
+        topic = draft.values.get("topic")
+        if topic is None or server_kind(draft.values.get("server", "")) == "wsgi":
+            continue
+        if topic in taken:
+            yield Breach(draft.name, "topic", f'"{topic}" is taken by services.{taken[topic]} already')
+        taken.setdefault(topic, draft.name)

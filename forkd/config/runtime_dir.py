@@ -1,0 +1,17 @@
+"""Where the runtime directory is unless a configuration names one; cheap enough for every client command."""
+
+from __future__ import annotations
+
+import os
+
+
+def default_runtime_dir() -> str:
+    """Return $RUNTIME_DIRECTORY, /run/forkd for root, $XDG_RUNTIME_DIR/forkd, or /tmp/forkd-UID; it creates none."""
+    # systemd joins several directories by colons: systemd.exec(5), RuntimeDirectory=.
+    if given := os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
+        return given
+    if os.geteuid() == 0:
+        return "/run/forkd"
+    if of_user := os.environ.get("XDG_RUNTIME_DIR"):
+        return f"{of_user}/forkd"
+    return f"/tmp/forkd-{os.geteuid()}"  # noqa: S108 -- its owner and mode are checked by who creates it

@@ -1,0 +1,50 @@
+"""The mapping that a configuration file is: its own keys, and which later keys belong to which of its mappings."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+from forkd.config.fields import Field, fields_of
+from forkd.config.later import TAKEN, LaterFileKeys, LaterLog, LaterRestart, LaterService
+from forkd.core.spec import Doc, LogLevel, RestartSpec, RuntimeDir, ServiceSpec, Unit
+
+
+class LogKeys(NamedTuple):
+    """What forkd itself says on its standard error."""
+
+    level: LogLevel = "info"
+
+
+class FileKeys(NamedTuple):
+    """A configuration file."""
+
+    runtime_dir: RuntimeDir = ""
+    include: Annotated[
+        tuple[Annotated[str, Unit("path")], ...],
+        Doc("more files with services, relative to this one; a pattern may match none", "[conf.d/*.yaml]"),
+    ] = ()
+    log: Annotated[LogKeys, Doc("what forkd itself says on its standard error")] = LogKeys()
+    defaults: Annotated[ServiceSpec | None, Doc("any key of a service, for every service without it")] = None
+    services: Annotated[
+        dict[Annotated[str, Unit("service")], ServiceSpec], Doc("the services, by name")
+    ] = {}  # noqa: RUF012 -- never written to
+
+
+LATER: dict[type, type] = {
+    FileKeys: LaterFileKeys,
+    LogKeys: LaterLog,
+    ServiceSpec: LaterService,
+    RestartSpec: LaterRestart,
+}
+
+
+def keys_of(spec: type) -> dict[str, Field]:
+    """Return the keys of a mapping that are supported, in the order of the reference."""
+    later = fields_of(LATER[spec]) if spec in LATER else {}
+    taken = {name: field for name, field in later.items() if name in TAKEN}
+    return {name: field for name, field in (fields_of(spec) | taken).items() if name != "name"}
+
+
+def later_keys_of(spec: type) -> dict[str, Field]:
+    """Return the keys of a mapping that are known and not supported, or with one value only."""
+    return fields_of(LATER[spec]) if spec in LATER else {}
