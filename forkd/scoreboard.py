@@ -7,12 +7,16 @@ its own row only, since `+=` on a shared word loses counts; readers sum the rows
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
 import time
 from _thread import allocate_lock, get_native_id  # not `threading`: the launcher imports this module and stays small
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROTOCOL = 1
 _MAGIC = int.from_bytes(b"forkd\0\0", "big") << 8 | PROTOCOL
@@ -43,6 +47,16 @@ def create(rows: int) -> int:
     os.ftruncate(fd, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     return fd
+
+
+@contextlib.contextmanager
+def created(rows: int) -> Iterator[int]:
+    """Make a board, as `create` does, and close its descriptor at the end of the block."""
+    fd = create(rows)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class Reader:

@@ -1,0 +1,121 @@
+"""The only place of the launcher that forks, kills, waits and selects; it does what it is told and decides nothing."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from forkd import process
+from forkd.core.commands import ReadConfig, Retire, Signal, Spawn, StartZygote
+from forkd.core.events import Reload, Stop
+from forkd.kernel.nursery import Nursery
+from forkd.kernel.reader import ConfigReader
+from forkd.kernel.selector import HasFileno, OnReady, Selector
+from forkd.signals import Signals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from forkd.core.commands import Command
+    from forkd.core.events import Event
+    from forkd.scoreboard import Counters
+
+_SIGNALS = (
+    signal.SIGCHLD,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    # These mean nothing yet, but must not end or suspend the launcher.
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
+class Kernel:
+    """The port between the supervisor and the operating system. One at a time, made before the process's first child.
+
+    It takes the process's signals for itself, and every orphan among its descendants.
+    """
+
+    def __init__(self, config_path: str, runtime_dir: str) -> None:
+        """`runtime_dir` must exist; RPC sockets are made below it, and services find it in FORKD_RUNTIME_DIR."""
+        process.become_subreaper()
+        self._signals = Signals()
+        self._signals.install(_SIGNALS)
+        self._selector = Selector()
+        self._selector.watch(self._signals, list)
+        self._reader = ConfigReader(config_path, self._selector, self._signals.reset)
+        self._nursery = Nursery(runtime_dir, self._selector, self._signals.reset)
+        self._told_to_stop = False
+
+    def move(self, runtime_dir: str) -> None:
+        """Use this runtime directory from now on; for a launcher that learns it from the configuration."""
+        self._nursery.move(runtime_dir)
+
+    def now(self) -> float:
+        """Give monotonic seconds."""
+        return time.monotonic()
+
+    def perform(self, command: Command) -> list[Event]:
+        """Do it at once, without blocking, and give what came of it."""
+        match command:
+            case ReadConfig():
+                return self._reader.start()
+            case StartZygote() | Spawn():
+                return self._nursery.begin(command)
+            case Signal():
+                return self._nursery.signal(command)
+            case Retire():
+                return self._nursery.retire(command)
+
+    def wait(self, deadline: float | None) -> list[Event]:
+        """Sleep until something happens or the deadline (None: none) is there; give everything that has happened.
+
+        What an incarnation has said comes before its Exited.
+        """
+        timeout = None if deadline is None else max(0.0, deadline - self.now())
+        events = self._selector.poll(timeout)
+        taken = self._signals.take()
+        if signal.SIGCHLD in taken:
+            events += self._nursery.reap(self._on_stranger)
+        for number in taken:
+            events += self._on_signal(number)
+        return events
+
+    def watch(self, source: HasFileno | int, on_ready: OnReady, *, write: bool = False) -> None:
+        """Have `wait` call `on_ready` when `source` is readable (`write`: or takes more); it returns events."""
+        self._selector.watch(source, on_ready, write=write)
+
+    def unwatch(self, source: HasFileno | int) -> None:
+        """Call nobody for `source` any more; to be done before it is closed."""
+        self._selector.unwatch(source)
+
+    def describe(self, id: int) -> Counters | None:
+        """Read a worker's scoreboard; None when there is no such worker."""
+        return self._nursery.counters(id)
+
+    def close(self) -> None:
+        """Let go of everything: zygotes end when they notice, listeners are closed and their files removed."""
+        self._reader.stop()
+        self._nursery.close()
+        self._signals.reset()
+        self._selector.close()
+
+    def _on_signal(self, number: int) -> list[Event]:
+        match number:
+            case signal.SIGTERM | signal.SIGINT:
+                quick, self._told_to_stop = self._told_to_stop, True
+                return [Stop(quick=quick)]
+            case signal.SIGQUIT:
+                return [Stop(quick=True)]
+            case signal.SIGHUP:
+                return [Reload()]
+            case _:
+                return []
+
+    def _on_stranger(self, pid: int, code: int | None) -> Iterable[Event]:
+        return [self._reader.ended(code)] if pid == self._reader.pid else []

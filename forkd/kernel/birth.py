@@ -1,0 +1,65 @@
+"""What a child of the launcher does between fork and exec: it becomes who it is to be, and runs its program."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from forkd import channel, process
+from forkd.errors import ForkdError
+
+if TYPE_CHECKING:
+    from forkd.channel import Channel
+    from forkd.core.spec import ServiceSpec
+
+ZYGOTE_CHANNEL = 3  # the descriptor; after 0, 1 and 2 it is all that a zygote inherits
+_STDIN, _STDOUT = 0, 1
+# What systemd tells the launcher is not for the services: it knows one main process, and one watchdog.
+_NOT_INHERITED = ("LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+
+
+def become_zygote(spec: ServiceSpec, lower: Channel, runtime_dir: str) -> int:
+    """Become a zygote, `lower` being its end of the channel; when that fails say why on it and return an exit code."""
+    try:
+        os.setsid()
+        os.dup2(lower.fileno(), ZYGOTE_CHANNEL)
+        os.set_inheritable(ZYGOTE_CHANNEL, True)
+        os.closerange(ZYGOTE_CHANNEL + 1, os.sysconf("SC_OPEN_MAX"))
+        _no_stdin()
+        who = process.account(spec.user, spec.group)
+        if spec.umask is not None:
+            os.umask(spec.umask)
+        process.become(who)
+        _run("forkd.zygote", [], _environment(spec, who, runtime_dir))
+    except (OSError, ForkdError) as error:
+        channel.from_fd(ZYGOTE_CHANNEL).send(channel.failed(f"cannot start the zygote: {error}", ""))
+        return 1
+
+
+def become_reader(path: str, out: int) -> int:
+    """Become the reader of the configuration `path`, which prints to the descriptor `out`."""
+    os.setpgid(0, 0)  # what a terminal sends to its foreground group is for the launcher
+    os.dup2(out, _STDOUT)
+    _no_stdin()
+    _run("forkd.config", [path], dict(os.environ))
+
+
+def _environment(spec: ServiceSpec, who: process.Account, runtime_dir: str) -> dict[str, str]:
+    environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
+    if spec.user is not None and who.name is not None and who.home is not None:
+        environment.update(HOME=who.home, LOGNAME=who.name, USER=who.name)
+    environment.update(spec.environment)
+    environment["FORKD_RUNTIME_DIR"] = runtime_dir
+    return environment
+
+
+def _run(module: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
+    # -P: no file of the working directory may stand in for a module.
+    os.execve(sys.executable, [sys.executable, "-P", "-m", module, *arguments], environment)  # noqa: S606 -- as meant
+
+
+def _no_stdin() -> None:
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, _STDIN)
+    os.close(null)

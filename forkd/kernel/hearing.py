@@ -1,0 +1,74 @@
+"""What is said on the channels: messages written for zygotes, and what comes up taken for no more than it may say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from forkd.channel import PROTOCOL
+from forkd.config import decode
+from forkd.core.events import Draining, Failed, Ready, Started
+from forkd.errors import ProtocolError
+from forkd.kernel.offspring import Offspring, Worker, Zygote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from forkd.channel import Message
+    from forkd.core.events import Event
+    from forkd.kernel.listeners import Listener
+
+TURN_LIMIT = 16  # messages of one sender that are read before everyone else has had a turn
+LIFE_LIMIT = 1000  # messages of one sender; an honest one has a handful to send
+
+
+def greeting(zygote: Zygote, launcher_pid: int, listeners: Sequence[Listener]) -> dict[str, Any]:
+    """Write the first message to a zygote; the listeners' descriptors go with it."""
+    return {
+        "type": "spec",
+        "protocol": PROTOCOL,
+        "spec": decode.spec_to(zygote.spec),
+        "generation": zygote.generation,
+        "launcher_pid": launcher_pid,
+        "listen": [one.address for one in listeners],
+    }
+
+
+def order(worker: Worker, listeners: Sequence[Listener]) -> dict[str, Any]:
+    """Write the order to fork a worker; its channel, its scoreboard and the slot's own listeners go with it."""
+    listen = [one.address for one in listeners]
+    return {"type": "fork", "id": worker.id, "slot": worker.slot, "listen": listen}
+
+
+def understand(one: Offspring, message: Message) -> Event:
+    """Take a message for the event it means; Started says which pid announces itself, yet to be checked.
+
+    Raises ProtocolError for what this sender may not say, or not now, or not so often.
+    """
+    one.heard += 1
+    if one.heard > LIFE_LIMIT:
+        msg = "it sends too many messages"
+        raise ProtocolError(msg)
+    announced = one.pid is not None
+    match one, message.body["type"]:
+        case (_, "failed"):
+            return Failed(one.id, _text(message, "error"), _text(message, "traceback"))
+        case (Zygote(), "imported"):
+            return Ready(one.id)
+        case (Worker(), "spawned") if not announced:
+            return Started(one.id, message.pid)
+        case (Worker(), "ready") if announced:
+            return Ready(one.id)
+        case (Worker(), "draining") if announced:
+            return Draining(one.id)
+        case (_, kind):
+            msg = f"it may not say {kind[:40]!r} now"
+            raise ProtocolError(msg)
+
+
+def _text(message: Message, field: str) -> str:
+    value = message.body.get(field)
+    if not isinstance(value, str):
+        msg = f"its {field} is no text"
+        raise ProtocolError(msg)
+    # JSON can spell what no encoding can: half of a surrogate pair would raise wherever it is printed.
+    return value.encode(errors="replace").decode()

@@ -1,0 +1,233 @@
+"""Where incarnations begin and end: zygotes and workers are started, heard, signalled and reaped here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from functools import partial
+from typing import TYPE_CHECKING
+
+from forkd import channel, process, scoreboard
+from forkd.core.commands import Spawn
+from forkd.core.events import Exited, Failed, Started
+from forkd.errors import ChannelClosed, ForkdError, ProtocolError
+from forkd.kernel import hearing
+from forkd.kernel.birth import become_zygote
+from forkd.kernel.listeners import Listeners
+from forkd.kernel.offspring import Family, Offspring, Worker, Zygote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from forkd.core.commands import Retire, Signal, StartZygote
+    from forkd.core.events import Event
+    from forkd.kernel.selector import Selector
+    from forkd.scoreboard import Counters
+
+_SPARE_ROWS = 16  # of a scoreboard: the main thread, timers, loops
+_LEAST_ROWS = 126  # as many as fit a page
+
+
+class Nursery:
+    """All zygotes and workers of the launcher, with the listeners that they share.
+
+    A worker's process is believed to be its own only by the kernel's word, and a worker whose
+    channel is closed before it has announced itself never becomes one.
+    """
+
+    def __init__(self, runtime_dir: str, selector: Selector, reset: Callable[[], None]) -> None:
+        """`reset` is what a forked child does first with its signals."""
+        self._selector = selector
+        self._reset = reset
+        self._listeners = Listeners(runtime_dir)
+        self._family = Family()
+
+    def move(self, runtime_dir: str) -> None:
+        """Use another runtime directory for what is opened and started from now on."""
+        self._listeners.runtime_dir = runtime_dir
+
+    def begin(self, command: StartZygote | Spawn) -> list[Event]:
+        """Start a zygote, or have one fork a worker; Failed and Exited when it cannot even be tried."""
+        try:
+            return self._spawn(command) if isinstance(command, Spawn) else self._start_zygote(command)
+        except (OSError, ForkdError) as error:
+            one = self._family.get(command.id)
+            if one is not None:
+                self._family.remove(one)
+            return [Failed(command.id, str(error)), Exited(command.id, None, None)]
+
+    def signal(self, command: Signal) -> list[Event]:
+        """Signal a process, if it still is one."""
+        one = self._family.get(command.id)
+        if one is None:
+            return []
+        if command.signal == signal.SIGKILL:
+            return self._kill(one)
+        if one.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one.pid, command.signal)
+        return []
+
+    def retire(self, command: Retire) -> list[Event]:
+        """Let the generation's zygote end, and close the listeners that nobody else needs."""
+        for zygote in self._family.zygotes(command.service):
+            if zygote.generation == command.generation:
+                self._deafen(zygote)
+                zygote.channel.close()
+        self._listeners.release(command.service, command.generation)
+        return []
+
+    def reap(self, on_stranger: Callable[[int, int | None], Iterable[Event]]) -> list[Event]:
+        """Collect every dead child; of one that is no incarnation, `on_stranger` gets the pid and the exit code."""
+        events: list[Event] = []
+        while (pid := _next_dead()) is not None:
+            if self._family.of_pid(pid) is None:
+                # It may have announced itself and died before anyone listened.
+                for worker in self._family.unannounced():
+                    events += self._hear(worker, hearing.LIFE_LIMIT)
+            one = self._family.of_pid(pid)
+            if one is None:
+                events += on_stranger(pid, _collect(pid)[0])
+                continue
+            events += self._hear(one, hearing.LIFE_LIMIT)
+            # Not reaped yet, so the number of its group cannot be anybody else's.
+            _kill_group(pid)
+            self._deafen(one)
+            self._family.remove(one)
+            events.append(Exited(one.id, *_collect(pid)))
+        return events
+
+    def counters(self, id: int) -> Counters | None:
+        """Read the scoreboard of a worker; None for what is none, or lives no more."""
+        one = self._family.get(id)
+        return one.counters() if isinstance(one, Worker) else None
+
+    def close(self) -> None:
+        """Close every channel, at which zygotes end, and every listener."""
+        for one in self._family:
+            self._selector.unwatch(one.channel)
+            one.close()
+        self._listeners.close()
+
+    def _start_zygote(self, command: StartZygote) -> list[Event]:
+        spec = command.spec
+        upper, lower = channel.pair()
+        with contextlib.closing(lower):
+            zygote = Zygote(command.id, spec, command.generation, upper)
+            self._family.add(zygote)
+            listeners = self._listeners.acquire(spec, command.generation)
+            # The channel keeps it until the zygote reads it: what can fail, fails before there is a process.
+            upper.send(hearing.greeting(zygote, os.getpid(), listeners), [one.sock.fileno() for one in listeners])
+            pid = process.fork(partial(become_zygote, spec, lower, self._listeners.runtime_dir), self._reset)
+        self._family.announce(zygote, pid)
+        self._selector.watch(upper, partial(self._hear, zygote, hearing.TURN_LIMIT))
+        self._attend(spec.name)
+        return [Started(zygote.id, pid)]
+
+    def _spawn(self, command: Spawn) -> list[Event]:
+        zygote = self._family.get(command.zygote)
+        if not isinstance(zygote, Zygote) or zygote.deaf:
+            msg = "its zygote is gone"
+            raise ForkdError(msg)
+        spec = zygote.spec
+        upper, lower = channel.pair()
+        with contextlib.closing(lower):
+            worker = Worker(zygote, command.id, command.slot, upper)
+            self._family.add(worker)
+            listeners = self._listeners.acquire_slot(spec, zygote.generation, command.slot)
+            rows = max(_LEAST_ROWS, spec.threads + _SPARE_ROWS if spec.concurrency == "threads" else 0)
+            with scoreboard.created(rows) as board:
+                worker.show(scoreboard.Reader(board))
+                fds = [lower.fileno(), board, *(one.sock.fileno() for one in listeners)]
+                zygote.channel.send(hearing.order(worker, listeners), fds)
+        self._selector.watch(upper, partial(self._hear, worker, hearing.TURN_LIMIT))
+        return []
+
+    def _hear(self, one: Offspring, most: int) -> list[Event]:
+        """Read what an incarnation says; one that breaks the protocol is killed, and nobody else notices."""
+        events: list[Event] = []
+        try:
+            for _ in range(0 if one.deaf else most):
+                message = one.channel.receive()
+                if message is None:
+                    break
+                event = hearing.understand(one, message)
+                if isinstance(event, Started):
+                    self._announce(one, event.pid)
+                events.append(event)
+        except ChannelClosed:
+            events += self._deafen(one)
+        except ProtocolError as error:
+            events.append(Failed(one.id, f"killed, since it broke the protocol of its channel: {error}"))
+            events += self._kill(one) or self._deafen(one)
+        return events
+
+    def _announce(self, one: Offspring, pid: int) -> None:
+        """Believe that it is this process; raise ProtocolError when it is not a child, or somebody else's."""
+        if self._family.of_pid(pid) is not None or not _is_child(pid):
+            msg = f"process {pid} cannot be its own"
+            raise ProtocolError(msg)
+        self._family.announce(one, pid)
+        if isinstance(one, Worker) and self._family.get(one.zygote) is None:
+            self._attend(one.spec.name)
+
+    def _deafen(self, one: Offspring) -> list[Event]:
+        """Stop listening to it; a worker that was never announced has thereby ended."""
+        if one.deaf:
+            return []
+        self._selector.unwatch(one.channel)
+        one.deaf = True
+        if isinstance(one, Zygote):
+            self._attend(one.spec.name)
+        if one.pid is not None:
+            return []
+        self._family.remove(one)
+        return [Exited(one.id, None, None)]
+
+    def _kill(self, one: Offspring) -> list[Event]:
+        if one.pid is None:
+            return self._deafen(one)
+        _kill_group(one.pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one.pid, signal.SIGKILL)  # in case it has left its group
+        return []
+
+    def _attend(self, service: str) -> None:
+        """Have the newest zygote look after the workers of those that are gone, should the launcher be killed."""
+        zygotes = self._family.zygotes(service)
+        for worker, pid in self._family.unattended(service) if zygotes else []:
+            pidfd = os.pidfd_open(pid)
+            try:
+                zygotes[-1].channel.send({"type": "adopt", "id": worker.id, "pid": pid}, [pidfd])
+                worker.zygote = zygotes[-1].id
+            except (ChannelClosed, ProtocolError):
+                return  # this one ends as well, and that will be noticed
+            finally:
+                os.close(pidfd)
+
+
+def _next_dead() -> int | None:
+    with contextlib.suppress(ChildProcessError):
+        dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return dead.si_pid if dead else None
+    return None
+
+
+def _is_child(pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return True
+    return False
+
+
+def _collect(pid: int) -> tuple[int | None, int | None]:
+    """Reap a dead child; give its exit code, or the signal that killed it."""
+    _, status = os.waitpid(pid, 0)
+    return (None, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), None)
+
+
+def _kill_group(pid: int) -> None:
+    # EPERM: only members that have changed their user are left, and the launcher is no root.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)

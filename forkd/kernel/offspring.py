@@ -1,0 +1,120 @@
+"""The launcher's records of the processes it has: what is theirs, and who is who; it makes no system call but close."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from forkd.channel import Channel
+    from forkd.core.spec import ServiceSpec
+    from forkd.scoreboard import Counters, Reader
+
+
+class Offspring:
+    """One incarnation, from its command to its Exited.
+
+    `pid` is None for a worker that has not announced itself. `heard` counts its messages and
+    `deaf` says that its channel has ended or is not listened to any more.
+    """
+
+    __slots__ = ("channel", "deaf", "generation", "heard", "id", "pid", "spec")
+
+    def __init__(self, id: int, spec: ServiceSpec, generation: int, channel: Channel) -> None:
+        self.id = id
+        self.spec = spec
+        self.generation = generation
+        self.channel = channel
+        self.pid: int | None = None
+        self.heard = 0
+        self.deaf = False
+
+    def close(self) -> None:
+        """Close what the launcher holds of it."""
+        self.channel.close()
+
+
+class Zygote(Offspring):
+    """A process that has imported, or imports, one generation of a service."""
+
+    __slots__ = ()
+
+
+class Worker(Offspring):
+    """A worker, or what may become one; `zygote` is the id of the one that was told to fork it."""
+
+    __slots__ = ("_board", "slot", "zygote")
+
+    def __init__(self, parent: Zygote, id: int, slot: int, channel: Channel) -> None:
+        super().__init__(id, parent.spec, parent.generation, channel)
+        self.zygote = parent.id
+        self.slot = slot
+        self._board: Reader | None = None
+
+    def show(self, board: Reader) -> None:
+        """Keep its scoreboard."""
+        self._board = board
+
+    def counters(self) -> Counters | None:
+        """Read its scoreboard."""
+        return self._board.read() if self._board else None
+
+    def close(self) -> None:
+        """Close what the launcher holds of it."""
+        super().close()
+        if self._board is not None:
+            self._board.close()
+
+
+class Family:
+    """Every incarnation that lives, by its id, and by its pid once it has one."""
+
+    __slots__ = ("_by_id", "_by_pid")
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, Offspring] = {}
+        self._by_pid: dict[int, Offspring] = {}
+
+    def __iter__(self) -> Iterator[Offspring]:
+        return iter(list(self._by_id.values()))
+
+    def add(self, one: Offspring) -> None:
+        """Take in an incarnation."""
+        self._by_id[one.id] = one
+        if one.pid is not None:
+            self._by_pid[one.pid] = one
+
+    def announce(self, one: Offspring, pid: int) -> None:
+        """Note which process it is."""
+        one.pid = pid
+        self._by_pid[pid] = one
+
+    def remove(self, one: Offspring) -> None:
+        """Forget it, and close what the launcher holds of it."""
+        del self._by_id[one.id]
+        if one.pid is not None:
+            del self._by_pid[one.pid]
+        one.close()
+
+    def get(self, id: int) -> Offspring | None:
+        """Find an incarnation that lives."""
+        return self._by_id.get(id)
+
+    def of_pid(self, pid: int) -> Offspring | None:
+        """Find an incarnation by its process."""
+        return self._by_pid.get(pid)
+
+    def unannounced(self) -> list[Worker]:
+        """Give the workers that have not said yet which process they are."""
+        return [one for one in self if isinstance(one, Worker) and one.pid is None]
+
+    def zygotes(self, service: str) -> list[Zygote]:
+        """Give the zygotes of a service that can still be told something, oldest first."""
+        return [one for one in self if isinstance(one, Zygote) and one.spec.name == service and not one.deaf]
+
+    def unattended(self, service: str) -> list[tuple[Worker, int]]:
+        """Give the announced workers whose own zygote is gone, each with its pid."""
+        attended = {zygote.id for zygote in self.zygotes(service)}
+        workers = [one for one in self if isinstance(one, Worker) and one.spec.name == service]
+        return [(one, one.pid) for one in workers if one.pid is not None and one.zygote not in attended]

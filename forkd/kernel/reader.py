@@ -1,0 +1,112 @@
+"""The reading of the configuration by a child that prints it as JSON; here nothing of it is parsed but that."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from forkd import process
+from forkd.config import decode
+from forkd.core.events import ConfigRead, ConfigRefused
+from forkd.errors import ProtocolError
+from forkd.kernel.birth import become_reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forkd.core.events import Event
+    from forkd.kernel.selector import Selector
+
+_LIMIT = 16 * 1024 * 1024  # bytes that a configuration may have as JSON
+_CHUNK = 65536
+
+
+class ConfigReader:
+    """At most one child reads at a time: asking again while it does starts over, and is answered once."""
+
+    __slots__ = ("_out", "_path", "_printed", "_reset", "_selector", "pid")
+
+    def __init__(self, path: str, selector: Selector, reset: Callable[[], None]) -> None:
+        """`reset` is what a forked child does first with its signals."""
+        self._path = path
+        self._selector = selector
+        self._reset = reset
+        self._out = -1
+        self._printed = bytearray()
+        self.pid: int | None = None
+
+    def start(self) -> list[Event]:
+        """Start the child; a list with the refusal when that fails."""
+        self.stop()
+        try:
+            self._out, out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            return [self._refusal(f"cannot be read: {error.strerror}")]
+        try:
+            os.set_blocking(out, True)
+            self.pid = process.fork(partial(become_reader, self._path, out), self._reset)
+        except OSError as error:
+            self.stop()
+            return [self._refusal(f"cannot be read: {error.strerror}")]
+        finally:
+            os.close(out)
+        self._selector.watch(self._out, self._read)
+        return []
+
+    def stop(self) -> None:
+        """Forget the child, if there is one; it is reaped as a stranger."""
+        if self.pid is not None:
+            self._kill()
+            self.pid = None
+        self._close()
+        self._printed.clear()
+
+    def ended(self, code: int | None) -> Event:
+        """Say what the child has found, now that it is dead; `code` is None when a signal killed it."""
+        self._read()
+        self.pid = None
+        self._close()
+        printed, self._printed = self._printed, bytearray()
+        with contextlib.suppress(
+            ValueError, KeyError, TypeError, RecursionError, ProtocolError
+        ):  # then it has not said its piece
+            return self._answer(json.loads(printed))
+        how = "was killed" if code is None else f"ended with code {code}"
+        return self._refusal(f"its reader {how} without an answer")
+
+    def _answer(self, document: dict[str, Any]) -> Event:
+        if "problems" in document:
+            return ConfigRefused(tuple(str(problem) for problem in document["problems"]))
+        return ConfigRead(decode.config_from(document["config"]))
+
+    def _refusal(self, why: str) -> ConfigRefused:
+        return ConfigRefused((f"{self._path}: {why}",))
+
+    def _read(self) -> list[Event]:
+        while self._out >= 0:
+            try:
+                data = os.read(self._out, _CHUNK)
+            except BlockingIOError:
+                break
+            self._printed += data
+            if len(self._printed) > _LIMIT:
+                self._printed.clear()
+                self._kill()
+                data = b""
+            if not data:
+                self._close()
+        return []
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid or 0, signal.SIGKILL)
+
+    def _close(self) -> None:
+        if self._out >= 0:
+            self._selector.unwatch(self._out)
+            os.close(self._out)
+            self._out = -1

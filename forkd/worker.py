@@ -1,0 +1,189 @@
+"""The life of one worker, from its fork to its last words; the process that forked it takes its exit code."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import gc
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from forkd import assembly, channel, log, process, threadgroup
+from forkd.channel import Channel
+from forkd.core.spec import ServiceSpec
+from forkd.errors import ChannelClosed, ForkdError, ProtocolError
+from forkd.scoreboard import Board
+from forkd.service import Inheritance, Service, WorkerIdentity
+from forkd.signals import Signals
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+HEARTBEAT = 1.0  # seconds
+_NOT_USERS = ("<frozen ", os.path.dirname(__file__), os.path.dirname(importlib.__file__))
+
+_log = logging.getLogger("forkd.worker")
+
+
+class Identity(NamedTuple):
+    """Who a worker is, within its service."""
+
+    generation: int
+    slot: int
+    id: int
+
+
+class Belongings(NamedTuple):
+    """What is a worker's own: its ends of channel and scoreboard, and the listeners by address."""
+
+    channel: Channel
+    board: int
+    listeners: dict[str, socket.socket]
+
+
+class Birth(NamedTuple):
+    """What a worker is born with. `build` makes the Service; None: the service's code is yet to be imported."""
+
+    spec: ServiceSpec
+    identity: Identity
+    belongings: Belongings
+    build: Callable[[], Service] | None
+
+
+def live(birth: Birth) -> int:
+    """Be the worker: start the service, serve until a signal says otherwise, and give the exit code."""
+    to = birth.belongings.channel
+    try:
+        _prepare(birth)
+        build = birth.build or assembly.load(birth.spec)
+        log_to_stderr(f"{birth.spec.name}/{birth.identity.slot}")
+        signals = Signals()
+        service = _start(birth, build, signals)
+        to.send({"type": "ready"})
+        _serve(service, signals, to)
+    except ChannelClosed:
+        return 1  # nobody wants this worker any more
+    except BaseException as error:  # noqa: BLE001 -- SystemExit in a service's start is a failure like any other
+        tell_failure(to, error)
+        return 1
+    else:
+        return 0
+    finally:
+        _finish()
+
+
+def _prepare(birth: Birth) -> None:
+    """Let go of what is the zygote's."""
+    process.set_title(f"forkd: {birth.spec.name}/{birth.identity.slot} gen {birth.identity.generation}")
+    # What was registered before the fork is the zygote's to run: its other workers still use what that may clean up.
+    atexit._clear()  # noqa: SLF001 -- the module has no public name for it
+    threadgroup.after_fork(birth.spec.concurrency)
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
+    gc.enable()
+
+
+def _start(birth: Birth, build: Callable[[], Service], signals: Signals) -> Service:
+    """Make the service and start it; when this returns it serves."""
+    service = build()
+    identity = WorkerIdentity(os.uname().nodename, birth.spec.name, birth.identity.slot, birth.identity.id)
+    board = Board(birth.belongings.board)
+    service.adopt(Inheritance(birth.belongings.listeners, board, identity, birth.spec.stop_timeout))
+    # Until here a signal ends the worker at once, for it serves nobody. From here on it is heeded when all is started.
+    signals.install((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
+    service.start()
+    service.thread_group.add_timer(HEARTBEAT, board.beat)
+    return service
+
+
+def tell_failure(to: Channel, error: BaseException) -> None:
+    """Send `failed`, as well as it can be done: the receiver may be gone, which is no reason to fail otherwise."""
+    text = "".join(traceback.format_exception(type(error), error, _users_part(error)))
+    with contextlib.suppress(ChannelClosed, ProtocolError):
+        to.send(channel.failed(describe(error), text))
+
+
+def describe(error: BaseException) -> str:
+    """Say what was raised in one line, such as `KeyError: 'DSN'`."""
+    if isinstance(error, ForkdError):
+        return str(error)
+    return traceback.format_exception_only(type(error), error)[-1].strip()
+
+
+class _Look(logging.Formatter):
+    """Lines as the launcher writes them."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__()
+        self._origin = origin
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{log.stamp(record.created)} {record.levelname:<5} {self._origin}: {record.getMessage()}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def log_to_stderr(origin: str) -> None:
+    """Have `logging` write to stderr in the launcher's look, from level INFO, unless the service has set it up."""
+    root = logging.getLogger()
+    ours = [one for one in root.handlers if isinstance(one.formatter, _Look)]
+    if not root.handlers:
+        ours = [logging.StreamHandler()]
+        root.addHandler(ours[0])
+        root.setLevel(logging.INFO)
+    for handler in ours:
+        handler.setFormatter(_Look(origin))
+
+
+def _serve(service: Service, signals: Signals, to: Channel) -> None:
+    """Return when the service has stopped."""
+    while True:
+        service.thread_group.wait_readable(signals.fileno())
+        for number in signals.take():
+            if number == signal.SIGHUP:
+                _reset(service)
+                continue
+            graceful = number != signal.SIGQUIT
+            if graceful:
+                # Whoever drains waits in the service's code, and cannot come back here for a QUIT.
+                signal.signal(signal.SIGQUIT, _leave)
+                with contextlib.suppress(ChannelClosed, ProtocolError):  # the launcher may be what has ended
+                    to.send({"type": "draining"})
+            service.stop(graceful=graceful)
+            return
+
+
+def _reset(service: Service) -> None:
+    try:
+        service.reset()
+    except Exception:  # noqa: BLE001 -- whatever the service's code raises
+        _log.exception("reset failed; the service goes on as it was")
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    os._exit(0)
+
+
+def _users_part(error: BaseException) -> TracebackType | None:
+    """Leave out how forkd and the import system came to the service's code."""
+    left = error.__traceback__
+    while left is not None and left.tb_frame.f_code.co_filename.startswith(_NOT_USERS):
+        left = left.tb_next
+    return left
+
+
+def _finish() -> None:
+    """Run what the worker has registered for its exit, since `os._exit` does not, and let nothing written be lost."""
+    atexit._run_exitfuncs()  # noqa: SLF001 -- as above
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
+            stream.flush()

@@ -1,0 +1,117 @@
+"""The program of a zygote, `python -P -m forkd.zygote`, whose channel is descriptor 3; no other use of it is meant."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import gc
+import io
+import logging
+import os
+import signal
+import sys
+from select import POLLIN, poll
+from typing import TYPE_CHECKING
+
+from forkd import assembly, channel, process, threadgroup, worker
+from forkd.channel import PROTOCOL
+from forkd.config import decode
+from forkd.errors import ChannelClosed, ProtocolError
+from forkd.zygote import Life, Zygote, open_listeners
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from forkd.channel import Channel
+    from forkd.core.spec import ServiceSpec
+    from forkd.service import Service
+
+_CHANNEL = 3
+_FOR_WORKERS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+_HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+_LAST_MOMENT = 5  # seconds that exit functions of the service's code may take
+
+
+def main() -> int:
+    """Be a zygote; give the exit code."""
+    # Not inherited by what the code may run; the launcher only learns of the end when nobody has the descriptor.
+    os.set_inheritable(_CHANNEL, False)
+    upper = channel.from_fd(_CHANNEL)
+    faulthandler.enable()  # ABRT, sent to whatever hangs, dumps the stacks
+    _do_nothing_on(*_FOR_WORKERS, *_HARMLESS)
+    try:
+        life = _receive_life(upper)
+        build = _import(life)
+        upper.send({"type": "imported"})
+        Zygote(life, upper, build).run()
+    except ChannelClosed:
+        return 1
+    except BaseException as error:  # noqa: BLE001 -- the code may raise what it likes, SystemExit too
+        worker.tell_failure(upper, error)
+        return 1
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(_LAST_MOMENT)
+    atexit._run_exitfuncs()  # noqa: SLF001 -- os._exit, by which this process leaves, does not
+    logging.shutdown()
+    return 0
+
+
+def _receive_life(upper: Channel) -> Life:
+    waiting = poll()
+    waiting.register(upper.fileno(), POLLIN)
+    waiting.poll()
+    message = upper.receive()
+    if message is None or message.body.get("protocol") != PROTOCOL:
+        msg = f"the launcher does not speak version {PROTOCOL} of the channel's protocol: restart it after an upgrade"
+        raise ProtocolError(msg)
+    body = message.body
+    listeners = open_listeners(body["listen"], message.fds)
+    return Life(decode.spec_from(body["spec"]), body["generation"], body["launcher_pid"], listeners)
+
+
+def _import(life: Life) -> Callable[[], Service] | None:
+    """Import the service's code, unless its workers are to do that."""
+    spec = life.spec
+    process.set_title(f"forkd: {spec.name} zygote gen {life.generation}")
+    # Whatever is being imported cannot be interrupted when the launcher dies; later the channel says it.
+    process.die_with_parent(signal.SIGKILL)
+    if os.getppid() != life.launcher_pid:
+        raise ChannelClosed
+    threadgroup.prepare(spec.concurrency)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    _set_paths(spec)
+    gc.disable()  # for good here: a collection would touch, and so unshare, the pages that workers share
+    build = assembly.load(spec) if spec.preload else None
+    if spec.preload:
+        worker.log_to_stderr(f"{spec.name} zygote")
+    _do_nothing_on(*_FOR_WORKERS)  # whatever the code has done about them
+    process.die_with_parent(0)
+    return build
+
+
+def _set_paths(spec: ServiceSpec) -> None:
+    """Go to the service's directory, and have its code imported from there first, then from `pythonpath`."""
+    if spec.directory is not None:
+        os.chdir(spec.directory)
+    first = [spec.directory] if spec.directory is not None else []
+    sys.path[:0] = [os.path.abspath(path) for path in (*first, *spec.pythonpath)]
+
+
+def _do_nothing_on(*numbers: signal.Signals) -> None:
+    # Not SIG_IGN, which programs that the code runs would inherit.
+    for number in numbers:
+        signal.signal(number, _nothing)
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    code = 1
+    try:
+        code = main()
+    finally:
+        os._exit(code)
