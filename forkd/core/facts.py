@@ -32,7 +32,7 @@ def observe(state: State, fact: Fact, now: float) -> None:
             state.tell("failed" if one.slot is not None else "import_failed", service, one, text=traceback or error)
         case Draining():
             _draining(state, service, one, now)
-        case Exited():
+        case _:
             _exited(state, service, one, fact, now)
 
 

@@ -28,7 +28,7 @@ def observe(state: State, request: Request, now: float) -> None:
             _config_refused(state, problems, now)
         case Stop(ticket, None, quick):
             _stop_all(state, ticket, quick=quick, now=now)
-        case Reload() | Restart() | Stop():
+        case _:
             _one(state, request, now)
 
 
@@ -59,7 +59,8 @@ def _one(state: State, request: Reload | Restart | Stop, now: float) -> None:
         refuse(state, kind, request.ticket, _unknown(request.service, state), now)
     elif isinstance(request, Restart):
         _restart(state, request, now)
-    elif request.service is not None:
+    else:
+        assert request.service is not None  # to stop everything is another matter
         _stop_service(state, state.services[request.service], quick=request.quick, now=now)
         issue(state, STOP, request.ticket, {request.service}, now)
 

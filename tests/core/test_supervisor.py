@@ -106,15 +106,15 @@ def test_a_worker_that_never_gets_ready_is_aborted_and_tried_again() -> None:
 
 
 def test_a_zygote_that_does_not_fork_is_replaced() -> None:
-    world = Puppet(service(start_timeout=5))
+    world = Puppet(service(workers=2, start_timeout=5))
     world.unborn.add(1)
-    worker, zygote = world.worker(), world.zygote(1)
-    world.tell(Exited(worker, None, 11))
+    zygote = world.zygote(1)
+    world.tell(Exited(world.worker(0), None, 11), Exited(world.worker(1), None, 11))
     world.advance(0.1)
-    lost = world.worker()
+    lost = [world.worker(0), world.worker(1)]
     world.take()
     world.advance(5)
-    assert world.take(Signal)[:2] == [Signal(lost, KILL), Signal(zygote, KILL)]
+    assert world.take(Signal)[:3] == [Signal(lost[0], KILL), Signal(zygote, KILL), Signal(lost[1], KILL)]
     world.unborn.clear()
     world.advance(1)
     assert world.status()["state"] == "running"
@@ -506,3 +506,16 @@ def test_the_launcher_says_what_it_is_doing() -> None:
     world.stubborn.add(TERM)
     world.tell(Stop())
     assert state() == "stopping"
+
+
+def test_an_old_worker_that_cannot_start_during_a_roll_is_no_fault_of_the_new_code() -> None:
+    world = Puppet(service())
+    world.slow_imports.add(2)
+    world.tell(Reload(7))
+    world.bad_slots.add((1, 0))
+    world.tell(Exited(world.worker(), None, 11))
+    world.advance(0.1)
+    assert world.told("rolled_back") == []
+    world.tell(Ready(world.zygote(2)))
+    world.advance(0.2)
+    assert world.slots() == {0: ("ready", 2)}
