@@ -1,0 +1,206 @@
+"""An independent record of what the supervisor was told and what it ordered; it judges nothing.
+
+Kept apart from the World: the supervisor can only be blamed for what it could know.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forkd.core import commands, events
+from tests.simulation.waits import Waits
+
+if TYPE_CHECKING:
+    from forkd.core.spec import Config, ServiceSpec
+
+LATE = 1.0  # a wake-up later than this must not be held against a process
+
+
+class Life:
+    """What the supervisor knows of one incarnation: the instants (seconds) of what it was told and ordered.
+
+    In its present phase it has `pardon` seconds more than its timeout at least, and `slack` at most, because the
+    launcher or the machine stood still; `doubtful` is set once something happened for which the supervisor may have wanted its end.
+    """
+
+    __slots__ = ("born", "doubtful", "draining", "exited", "failed", "generation", "id", "pardon", "ready", "signals",
+                 "slack", "slot", "spec", "started", "zygote")  # fmt: skip
+
+    def __init__(self, id: int, generation: int, spec: ServiceSpec, born: float) -> None:
+        self.id, self.generation, self.spec, self.born = id, generation, spec, born
+        self.slot: int | None = None
+        self.zygote: int | None = None
+        self.started: float | None = None
+        self.ready: float | None = None
+        self.failed: float | None = None
+        self.draining: float | None = None
+        self.exited: float | None = None
+        self.signals: dict[int, float] = {}
+        self.pardon = self.slack = 0.0
+        self.doubtful = False
+
+    def enter_phase(self) -> None:
+        """Begin to count anew how long it has had."""
+        self.pardon = self.slack = 0.0
+
+    @property
+    def service(self) -> str:
+        """Whose it is."""
+        return self.spec.name
+
+    @property
+    def asked(self) -> bool:
+        """Whether the launcher told it to stop."""
+        return commands.TERM in self.signals or commands.QUIT in self.signals
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it is on its way out, asked or not."""
+        return self.draining is not None or bool(self.signals.keys() - {commands.HUP})
+
+    @property
+    def serving(self) -> bool:
+        """Whether it serves, as far as one can know."""
+        return self.ready is not None and not self.leaving
+
+    def __str__(self) -> str:
+        what = "zygote" if self.slot is None else f"slot {self.slot}"
+        return f"{self.service} {what} #{self.id} of generation {self.generation}"
+
+
+class Ledger:
+    """All lives, the living ones by service; what operators asked for; what the configuration says."""
+
+    def __init__(self, config: Config) -> None:
+        self.configured = {spec.name: spec for spec in config.services}
+        self.lives: dict[int, Life] = {}
+        self.workers: dict[str, dict[int, Life]] = {}  # the living ones
+        self.zygotes: dict[str, dict[int, Life]] = {}
+        self.generations: dict[tuple[str, int], ServiceSpec] = {}
+        self.retired: dict[tuple[str, int], float] = {}
+        self.waits = Waits()
+        self.asked_to_read: list[events.Reload] = []
+        self.reading: list[events.Reload] | None = None
+        self.stopping = False
+        self.stopped: set[str] = set()
+        self.tickets: dict[int, events.Event] = {}
+        self.requests = 0
+
+    def order(self, command: commands.Command, now: float) -> None:
+        """Write down a command that is about to be performed."""
+        match command:
+            case commands.ReadConfig():
+                self.reading, self.asked_to_read = self.asked_to_read, []
+            case commands.StartZygote(id, generation, spec):
+                self.generations[spec.name, generation] = spec
+                self.retired.pop((spec.name, generation), None)
+                self.lives[id] = self.zygotes.setdefault(spec.name, {})[id] = Life(id, generation, spec, now)
+            case commands.Spawn(id, zygote, slot):
+                parent = self.lives[zygote]
+                self.lives[id] = life = Life(id, parent.generation, parent.spec, now)
+                life.slot, life.zygote = slot, zygote
+                self.workers.setdefault(life.service, {})[id] = life
+            case commands.Signal(id, number):
+                self.lives[id].signals[number] = now
+                self.lives[id].enter_phase()
+            case commands.Retire(service, generation):
+                self.retired[service, generation] = now
+                for life in self.zygotes[service].values():
+                    if life.generation == generation:
+                        life.enter_phase()
+
+    def tell(self, event: events.Event, now: float) -> None:
+        """Write down an event that the supervisor is about to observe."""
+        match event:
+            case events.Started() | events.Ready() | events.Failed() | events.Draining() | events.Exited():
+                life = self.lives[event.id]
+                if life.exited is None:  # else it comes late
+                    self._of_life(life, event, now)
+            case events.ConfigRead() | events.ConfigRefused():
+                reading, self.reading = self.reading, None
+                if isinstance(event, events.ConfigRead) and reading is not None and not self.stopping:
+                    self._apply(event.config, {request.service for request in reading})
+            case _:
+                self._requested(event)
+
+    def _of_life(self, life: Life, event: events.Event, now: float) -> None:
+        match event:
+            case events.Started():
+                life.started = life.started or now
+            case events.Ready():
+                if life.started is not None and not life.leaving:
+                    life.ready = life.ready or now
+            case events.Failed():
+                life.failed = life.failed or now
+            case events.Draining():
+                if life.draining is None and life.slot is not None:
+                    if not life.leaving:
+                        self.waits.ended(life, now)
+                        life.enter_phase()
+                    life.draining = now
+            case events.Exited():
+                if life.slot is None or not (life.asked or life.draining):
+                    self.waits.ended(life, now, retired=(life.service, life.generation) in self.retired)
+                life.exited = now
+                del (self.zygotes if life.slot is None else self.workers)[life.service][life.id]
+
+    def _apply(self, config: Config, names: set[str | None]) -> None:
+        read = {spec.name: spec for spec in config.services}
+        for name in {**self.configured, **read}:
+            if None not in names and name not in names:
+                continue
+            self.forgive(name)
+            if name in read:
+                self.configured[name] = read[name]
+            else:
+                del self.configured[name]
+                self.stopped.discard(name)
+
+    def _requested(self, event: events.Reload | events.Restart | events.Stop) -> None:
+        self.requests += 1
+        if event.ticket:
+            self.tickets[event.ticket] = event
+        if self.stopping:
+            return
+        named = set(self.configured) if event.service is None else {event.service} & set(self.configured)
+        if isinstance(event, events.Reload):
+            self.asked_to_read.append(event)
+        elif isinstance(event, events.Stop):
+            self.stopping = event.service is None
+            self.stopped |= named
+            self._doubt(named)
+        else:
+            for name in sorted(named):
+                if name in self.stopped:
+                    self.waits.forgive_zygotes(name)
+                self.forgive(name)
+            self.stopped -= named
+
+    def forgive(self, service: str) -> None:
+        """Forget the failures of its slots: it is about to run something else, or again."""
+        self.waits.forgive(service)
+        self._doubt({service})
+
+    def _doubt(self, services: set[str]) -> None:
+        for service in services:
+            for life in self.workers.get(service, {}).values():
+                life.doubtful = True
+
+    def living(self, service: str) -> list[Life]:
+        """Return its living workers."""
+        return list(self.workers.get(service, {}).values())
+
+    def counted(self, service: str) -> list[Life]:
+        """Return the living workers that a surge counts: not those that drain of their own accord."""
+        return [life for life in self.living(service) if life.asked or life.draining is None]
+
+    def stood_still(self, late: float, slept: float) -> None:
+        """Write down that the launcher slept for `slept` seconds and woke up `late` seconds after its deadline.
+
+        A long delay is given back to all that is timed: at least the delay, at most the whole sleep.
+        """
+        for group in (self.zygotes, self.workers):
+            for lives in group.values():
+                for life in lives.values():
+                    life.slack += slept if late > LATE else late
+                    life.pardon += late if late > LATE else 0.0

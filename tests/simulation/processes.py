@@ -1,0 +1,217 @@
+"""Simulated zygotes and workers: what each does in its life, and what it tells of it. They know no supervisor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from forkd.core import commands, events
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+REAPED = 0.001  # from a death to its news, the most
+
+
+class Code(NamedTuple):
+    """What is deployed for a service: `kind` says how it goes wrong, each time and from `slot` upwards."""
+
+    kind: str = "good"
+    slot: int = 0
+
+
+GOOD = Code()
+BAD = ("import fails", "import hangs", "dies in import", "fails at start", "dies at start", "never ready")
+
+
+class Zygote:
+    """It forks workers while it lives, and ends when its channel does."""
+
+    def __init__(self, world: World, command: commands.StartZygote, code: Code) -> None:
+        self.world, self.code = world, code
+        self.id, self.generation, self.spec = command.id, command.generation, command.spec
+        self.pid = 0
+        self.alive = True
+        self.forking: list[Worker] = []
+
+    def start(self) -> None:
+        """Be executed; import."""
+        world = self.world
+        if world.faults.hit("exec fails"):
+            world.tell(events.Failed(self.id, "cannot execute"))
+            self._end(None, None)
+            return
+        self.pid = world.next_pid()
+        world.tell(events.Started(self.id, self.pid))
+        world.after(world.some(0.01, 3.0), self._import)
+        if world.faults.hit("zygote dies"):
+            world.after(world.some(0.01, 60.0), lambda: self.fall(None, 9))
+
+    def _import(self) -> None:
+        world, faults = self.world, self.world.faults
+        if not self.alive or self._goes("import hangs"):
+            return
+        if self._goes("import fails"):
+            world.tell(events.Failed(self.id, "KeyError: 'DSN'", "Traceback …"))
+            self._end(1, None)
+        elif self._goes("dies in import"):
+            self._end(None, 11)
+        elif not faults.hit("ready zygote lost"):
+            world.tell(events.Ready(self.id))
+
+    def _goes(self, kind: str) -> bool:
+        return self.code.kind == kind or self.world.faults.hit(kind)
+
+    def fork(self, worker: Worker) -> None:
+        """Take an order to fork; a dead zygote's channel loses it."""
+        if not self.alive:
+            worker.lost()
+            return
+        self.forking.append(worker)
+        self.world.after(self.world.some(0.001, 0.05), lambda: self._forked(worker))
+
+    def _forked(self, worker: Worker) -> None:
+        if worker in self.forking:
+            self.forking.remove(worker)
+            worker.born()
+
+    def signal(self, number: int) -> None:
+        """Heed only what kills."""
+        if self.alive and number in (commands.KILL, commands.ABRT, commands.QUIT):
+            self.world.after(self.world.patience() if number == commands.KILL else 0.0, lambda: self._end(None, number))
+
+    def fall(self, code: int | None, signal: int | None) -> None:
+        """Die of a fault, unless all are healed by now."""
+        if self.alive and not self.world.healed:
+            self.world.tally["fault: zygote died"] += 1
+            self._end(code, signal)
+
+    def channel_closed(self) -> None:
+        """Exit, as a zygote does that is not stuck."""
+        stuck = self.code.kind == "import hangs" or self.world.faults.hit("zygote ignores its end")
+        if not stuck:
+            self.world.after(self.world.some(0.001, 0.1), lambda: self._end(0, None))
+
+    def _end(self, code: int | None, signal: int | None) -> None:
+        if not self.alive:
+            return
+        self.alive = False
+        self.world.after(self.world.some(0.0, REAPED), lambda: self.world.tell(events.Exited(self.id, code, signal)))
+        for worker in self.forking:
+            worker.lost()
+        self.forking.clear()
+
+
+class Worker:
+    """One life: ordered, born, serving, draining, dead. It announces itself by Started or is never known."""
+
+    def __init__(self, world: World, command: commands.Spawn, zygote: Zygote) -> None:
+        self.world, self.zygote = world, zygote
+        self.id, self.slot = command.id, command.slot
+        self.pid = 0
+        self.alive = True
+        self.serving = self.draining = False
+        hit = world.faults.hit
+        self.deaf = frozenset(number for number, kind in _DEAF.items() if hit(kind))
+
+    def born(self) -> None:
+        """Be forked, announce itself and start serving, as far as that goes."""
+        world, hit = self.world, self.world.faults.hit
+        if hit("fork fails"):
+            world.tell(events.Failed(self.id, "fork: out of memory"))
+            self.lost()
+        elif not hit("never announces itself"):
+            self.pid = world.next_pid()
+            world.tell(events.Started(self.id, self.pid))
+            world.after(world.some(0.005, 2.0), self._start)
+
+    def _start(self) -> None:
+        if not self.alive or self.draining or self._goes("never ready"):
+            return
+        if self._goes("fails at start"):
+            self.world.tell(events.Failed(self.id, "OSError: no route", "Traceback …"))
+            self.die(1, None)
+        elif self._goes("dies at start"):
+            self.die(None, 11)
+        else:
+            self._serve()
+
+    def _goes(self, kind: str) -> bool:
+        code = self.zygote.code
+        return (code.kind == kind and self.slot >= code.slot) or self.world.faults.hit(kind)
+
+    def _serve(self) -> None:
+        world, hit = self.world, self.world.faults.hit
+        self.serving = True
+        world.tell(events.Ready(self.id))
+        if hit("dies"):
+            world.after(world.some(0.01, 40.0), lambda: self.fall(None, world.rng.choice((9, 11))))
+        if hit("exits unasked"):
+            world.after(world.some(0.01, 40.0), lambda: self.fall(world.rng.choice((0, 1, 3)), None))
+        if hit("drains unasked"):
+            world.after(world.some(0.01, 40.0), self.drain_unasked)
+
+    def fall(self, code: int | None, signal: int | None) -> None:
+        """Die of a fault, unless all are healed by now."""
+        if self.alive and not self.world.healed:
+            self.world.tally["fault: worker died"] += 1
+            self.die(code, signal)
+
+    def drain_unasked(self) -> None:
+        """Get a TERM from a stranger."""
+        if self.serving and not self.draining and not self.world.healed:
+            self.world.tally["fault: worker drained"] += 1
+            self._drain()
+
+    def signal(self, number: int) -> None:
+        """Take a signal from the launcher; one to a worker without a pid goes nowhere, but KILL ends it."""
+        if number == commands.KILL:
+            self._killed()
+        elif not self.alive or not self.pid or number in self.deaf:
+            return
+        elif number == commands.TERM:
+            self._drain()
+        elif number == commands.ABRT:
+            self.world.after(self.world.some(0.001, 0.5), lambda: self.die(None, commands.ABRT))
+        elif number == commands.QUIT:
+            self.world.after(self.world.some(0.001, 0.5), lambda: self.die(0, None))
+        elif self.world.faults.hit("dies of HUP"):
+            self.world.after(self.world.some(0.001, 0.5), lambda: self.die(1, None))
+
+    def _killed(self) -> None:
+        if self.pid:
+            self.world.after(self.world.patience(), lambda: self.die(None, commands.KILL))
+        elif self in self.zygote.forking:
+            self.zygote.forking.remove(self)
+            self.lost()
+        else:
+            self.lost()
+
+    def _drain(self) -> None:
+        world, hit = self.world, self.world.faults.hit
+        if self.draining:
+            return
+        self.draining = True
+        if not self.serving and hit("ready after TERM"):
+            world.tell(events.Ready(self.id))
+        world.tell(events.Draining(self.id))
+        if not hit("endless drain"):
+            longest = 40.0 if hit("slow drain") else 0.5
+            world.after(world.some(0.001, longest), lambda: self.die(0, None))
+
+    def lost(self) -> None:
+        """End where nobody can know how: no process, or none that was ever announced."""
+        self.die(None, None)
+
+    def die(self, code: int | None, signal: int | None) -> None:
+        """Be dead; the launcher hears of it."""
+        if not self.alive:
+            return
+        self.alive = self.serving = False
+        if code is signal is None:
+            self.world.tell(events.Exited(self.id, None, None))
+        else:
+            delay = self.world.some(0.0, REAPED)
+            self.world.after(delay, lambda: self.world.tell(events.Exited(self.id, code, signal)))
+
+
+_DEAF = {commands.TERM: "ignores TERM", commands.QUIT: "ignores QUIT", commands.ABRT: "ignores ABRT"}

@@ -1,0 +1,128 @@
+"""What must hold whenever the launcher goes to sleep, whatever the history."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.orders import EPSILON, Violation, force_due, zygote_due
+
+if TYPE_CHECKING:
+    from forkd.core.supervisor import Supervisor
+    from tests.simulation.ledger import Ledger, Life
+    from tests.simulation.waits import Wait
+
+SERVICE_STATES = {"starting", "running", "degraded", "reloading", "backoff", "failed", "stopping", "stopped"}
+LAUNCHER_STATES = {"starting", "running", "reloading", "stopping"}
+PHASES = {"starting", "ready", "stopping", "killed"}
+
+
+def check_sleep(ledger: Ledger, deadline: float | None, now: float) -> None:
+    """Raise Violation unless the sleep ends in time for all that falls due."""
+    if deadline is not None and deadline <= now:
+        raise Violation(f"the deadline passed {now - deadline:.6f} s ago")
+    for service in {**ledger.zygotes, **ledger.workers}:
+        for life in ledger.zygotes.get(service, {}).values():
+            _in_time(f"end {life}", zygote_due(ledger, life), life.slack, deadline)
+        for life in ledger.living(service):
+            _in_time(f"end {life}", force_due(life), life.slack, deadline)
+
+
+def _in_time(what: str, due: float | None, slack: float, deadline: float | None) -> None:
+    if due is not None and (deadline is None or deadline > due + slack + EPSILON):
+        raise Violation(f"it is time to {what} at {due + slack:.3f}, but the deadline is {deadline}")
+
+
+def _refilled(ledger: Ledger, shown: dict[str, Any], deadline: float | None, now: float) -> None:
+    """Each empty slot, and a missing zygote, waits for its backoff and for nothing else."""
+    name, generation = shown["name"], shown["generation"]
+    zygotes = [z for z in ledger.zygotes.get(name, {}).values() if z.generation == generation]
+    if not zygotes:
+        _waits(f"start a zygote of {name}", ledger.waits.zygote(name, generation), deadline, now)
+        return
+    spec, lives = ledger.generations[name, generation], ledger.living(name)
+    for slot in range(max(spec.workers, ledger.configured[name].workers)):
+        if sum(life.slot == slot and not life.leaving and life.started is not None for life in lives) > 2:
+            raise Violation(f"{name}: more than two workers in slot {slot}")
+    if zygotes[0].ready is None or zygotes[0].leaving:
+        return
+    held, full = {life.slot for life in lives}, len(ledger.counted(name)) >= spec.workers + spec.surge
+    for slot in range(min(spec.workers, ledger.configured[name].workers)):
+        if slot not in held and not full:
+            _waits(f"fill slot {slot} of {name}", ledger.waits.slot(name, slot), deadline, now)
+
+
+def _waits(what: str, wait: Wait, deadline: float | None, now: float) -> None:
+    if wait.known and wait.until <= now:
+        raise Violation(f"it was time to {what} at {wait.until:.3f}")
+    if wait.known:
+        _in_time(what, wait.until, 0.0, deadline)
+
+
+def _something_dies(ledger: Ledger, service: str) -> bool:
+    """Tell whether something of the service was killed or let go and is not dead yet: that is waited for."""
+    lives = [*ledger.living(service), *ledger.zygotes.get(service, {}).values()]
+    return any(life.leaving or (life.service, life.generation) in ledger.retired for life in lives)
+
+
+def check_snapshot(ledger: Ledger, supervisor: Supervisor, now: float, deadline: float | None) -> None:
+    """Raise Violation unless the picture of now agrees with the ledger."""
+    picture = supervisor.snapshot(now)
+    if picture["forkd"]["state"] not in LAUNCHER_STATES:
+        raise Violation(f"the launcher is {picture['forkd']['state']}")
+    if ledger.stopping and picture["forkd"]["state"] != "stopping":
+        raise Violation(f"the launcher is {picture['forkd']['state']} though it stops")
+    names = [service["name"] for service in picture["services"]]
+    if len(names) != len(set(names)) or not (ledger.stopping or set(names) >= set(ledger.configured)):
+        raise Violation(f"the snapshot shows {names}")
+    for service in picture["services"]:
+        _service(ledger, service, now)
+        _alive(ledger, service, deadline)
+        if service["wanted"]:
+            _refilled(ledger, service, deadline, now)
+
+
+def check_json(supervisor: Supervisor, now: float) -> None:
+    """Raise unless the snapshot is plain data."""
+    json.dumps(supervisor.snapshot(now), allow_nan=False)
+
+
+def _service(ledger: Ledger, shown: dict[str, Any], now: float) -> None:
+    name = shown["name"]
+    lives = {life.id: life for life in ledger.living(name)}
+    if shown["state"] not in SERVICE_STATES:
+        raise Violation(f"{name} is {shown['state']}")
+    serving = sum(life.serving for life in lives.values())
+    if shown["ready"] != serving:
+        raise Violation(f"{name}: {shown['ready']} shown as ready, {serving} serve")
+    if sorted(lives) != sorted(worker["id"] for worker in shown["workers"]):
+        raise Violation(f"{name}: shown are {[worker['id'] for worker in shown['workers']]}, alive are {sorted(lives)}")
+    stopped = ledger.stopping or name in ledger.stopped or name not in ledger.configured
+    if stopped and (shown["wanted"] or shown["state"] not in {"stopping", "stopped"}):
+        raise Violation(f"{name} is {shown['state']}, wanted {shown['wanted']}, though it was stopped")
+    if not stopped and shown["state"] in {"stopping", "stopped"}:
+        raise Violation(f"{name} is {shown['state']} though nobody stopped it")
+    if shown["state"] == "running" and serving < shown["wanted"]:
+        raise Violation(f"{name} is running with {serving} of {shown['wanted']} workers ready")
+    if shown["state"] == "stopped" and (lives or ledger.zygotes.get(name)):
+        raise Violation(f"{name} is stopped and lives")
+    for worker in shown["workers"]:
+        _worker(lives[worker["id"]], worker, now)
+
+
+def _worker(life: Life, shown: dict[str, Any], now: float) -> None:
+    facts = shown["slot"], shown["generation"], shown["pid"] is not None, shown["phase"] == "ready"
+    if facts != (life.slot, life.generation, life.started is not None, life.serving):
+        raise Violation(f"{life} is shown as {shown}")
+    if shown["phase"] not in PHASES or abs(shown["uptime"] - (now - life.born)) > EPSILON:
+        raise Violation(f"{life} is shown in phase {shown['phase']}, up {shown['uptime']} s")
+
+
+def _alive(ledger: Ledger, shown: dict[str, Any], deadline: float | None) -> None:
+    """A service below what is wanted has a deadline, or waits for the death of something that is dying."""
+    if deadline is not None or _something_dies(ledger, shown["name"]):
+        return
+    served = {life.slot for life in ledger.living(shown["name"]) if life.serving}
+    missing = set(range(shown["wanted"])) - served
+    if missing or shown["state"] in {"starting", "reloading", "stopping", "backoff"}:
+        raise Violation(f"{shown['name']} is {shown['state']} without slots {sorted(missing)}, and nothing will happen")

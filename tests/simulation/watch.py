@@ -1,0 +1,175 @@
+"""Stands between the loop and the supervisor: writes down all that passes, and checks every invariant at every step."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from forkd.core.spec import Config, ServiceSpec
+from tests.simulation import orders, turns
+from tests.simulation.ledger import Ledger
+from tests.simulation.orders import Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forkd.core.commands import Command
+    from forkd.core.events import Event
+    from forkd.core.state import News
+    from forkd.core.supervisor import Supervisor
+    from tests.simulation.world import World
+
+NEWS = {
+    "config_refused", "draining", "ended", "exited", "failed", "import_failed", "imported", "ready", "reload_ended",
+    "reload_started", "rolled", "rolled_back", "spawned", "stopping", "zygote_started",
+}  # fmt: skip
+ONCE = {"spawned", "zygote_started", "imported", "ready", "draining", "exited"}
+TOLD = ("workers", "surge", "reload", "start_timeout", "stop_timeout", "kill_timeout")
+KEPT = 40
+
+
+class Entry(NamedTuple):
+    """One thing that passed between loop and supervisor."""
+
+    at: float
+    kind: str
+    what: object
+
+    def __str__(self) -> str:
+        return f"{self.at:12.3f}  {self.kind:8} {_brief(self.what)}"
+
+
+class Watch:
+    """Has the interface of a Supervisor, and passes everything on to one."""
+
+    def __init__(self, supervisor: Supervisor, config: Config, world: World) -> None:
+        self._supervisor = supervisor
+        self._world = world
+        self.ledger = Ledger(config)
+        self.trace: deque[Entry] = deque(maxlen=KEPT)
+        self.on_entry: Callable[[Entry], None] = self.trace.append
+        self.steps = 0
+        self.answers: dict[int, bool] = {}
+        self._news: list[News] = []
+        self._told: set[tuple[str, int | None]] = set()
+        self._observed = True
+        self._deadline: float | None = None
+        self._slept_at = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether the supervisor is done."""
+        return self._supervisor.done
+
+    def observe(self, event: Event, now: float) -> None:
+        """Pass an event on."""
+        self.steps += 1
+        self.on_entry(Entry(now, "event", event))
+        self._world.tally["event: " + type(event).__name__] += 1
+        self._observed = True
+        self.ledger.tell(event, now)
+        self._supervisor.observe(event, now)
+
+    def plan(self, now: float) -> list[Command]:
+        """Pass the plan on, each command judged; a second plan must be empty."""
+        if self._deadline is not None and now > self._deadline:
+            self.ledger.stood_still(now - self._deadline, now - self._slept_at)
+        self._drain_news()
+        planned = self._supervisor.plan(now)
+        again = self._supervisor.plan(now)
+        for command in planned:
+            self.steps += 1
+            self.on_entry(Entry(now, "command", command))
+            self._world.tally["command: " + type(command).__name__] += 1
+            orders.judge(self.ledger, command, now)
+            self.ledger.order(command, now)
+        if again:
+            raise Violation(f"planned twice, it still wants {again}")
+        self._observed = False
+        return planned
+
+    def deadline(self) -> float | None:
+        """Pass the deadline on."""
+        return self._supervisor.deadline()
+
+    def before_sleep(self, deadline: float | None, now: float) -> None:
+        """Check what must hold now, unless something has just happened and the next plan is due at once."""
+        self._deadline, self._slept_at = deadline, now
+        if self._observed:
+            if deadline is None or deadline > now:
+                raise Violation(f"something happened and the next plan is at {deadline}")
+            return
+        turns.check_sleep(self.ledger, deadline, now)
+        turns.check_snapshot(self.ledger, self._supervisor, now, deadline)
+        if self.steps % 16 == 0:
+            turns.check_json(self._supervisor, now)
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Pass the picture on."""
+        return self._supervisor.snapshot(now)
+
+    def take_news(self) -> list[News]:
+        """Pass the news on, each checked."""
+        self._drain_news()
+        news, self._news = self._news, []
+        return news
+
+    def _drain_news(self) -> None:
+        for item in self._supervisor.take_news():
+            self._news.append(item)
+            self.on_entry(Entry(self._world.timeline.now, "news", _short(item)))
+            self._world.tally["news: " + item.kind] += 1
+            self._check_news(item)
+
+    def _check_news(self, news: News) -> None:
+        if news.kind not in NEWS:
+            raise Violation(f"news of an unknown kind: {news}")
+        if news.kind in ONCE:
+            if (news.kind, news.id) in self._told:
+                raise Violation(f"told twice: {news}")
+            self._told.add((news.kind, news.id))
+        if news.kind == "exited" and not news.text:
+            raise Violation(f"an exit without a reason: {news}")
+        if news.kind == "ended" and news.ticket:
+            self._ended(news)
+        elif news.kind == "rolled_back":
+            assert news.service is not None
+            self.ledger.forgive(news.service)
+        elif news.kind == "rolled":
+            self._rolled(news)
+
+    def _ended(self, news: News) -> None:
+        assert news.ticket is not None
+        if news.ticket not in self.ledger.tickets:
+            raise Violation(f"nobody asked: {news}")
+        if news.ticket in self.answers:
+            raise Violation(f"answered twice: {news}")
+        if news.ok is None or news.ok == bool(news.text):
+            raise Violation(f"neither well nor a reason: {news}")
+        self.answers[news.ticket] = news.ok
+
+    def _rolled(self, news: News) -> None:
+        assert news.service is not None
+        spec = self.ledger.generations[news.service, news.generation or 0]
+        serving = {w.slot for w in self.ledger.living(news.service) if w.serving and w.generation == news.generation}
+        if serving != set(range(spec.workers)):
+            raise Violation(f"rolled with slots {serving} of {spec.workers}: {news}")
+
+    def told_of_every_end(self) -> bool:
+        """Whether each incarnation's exit was told."""
+        return all(("exited", id) in self._told for id in self.ledger.lives)
+
+
+def _short(news: News) -> str:
+    return " ".join([news.kind, *(f"{k}={v!r}" for k, v in news._asdict().items() if k != "kind" and v is not None)])
+
+
+def _brief(what: object) -> str:
+    """Show of each spec only what makes a difference here."""
+    if isinstance(what, ServiceSpec):
+        return f"{what.name}({', '.join(f'{field}={getattr(what, field)!r}' for field in TOLD)})"
+    if isinstance(what, Config):
+        return f"Config({what.runtime_dir}: {'; '.join(map(_brief, what.services))})"
+    if isinstance(what, tuple) and hasattr(what, "_fields"):
+        return f"{type(what).__name__}({', '.join(map(_brief, what))})"
+    return str(what)
