@@ -36,7 +36,7 @@ def measure() -> None:
                 rows.append([peer.name, *_cells(_visit(server))])
     figures.table(
         f"{RELOADS} HUPs under load (2 visitors with keep-alive, 2 without, up to 200 requests/s each)",
-        ["", "requests", "failed", "slowest before", "slowest during", "ratio", "new code serves", "alone after"],
+        ["", "requests", "failed", "slowest before", "slowest during", "ratio", "new code serves", "last old answer"],
         rows,
     )
 

@@ -1,0 +1,166 @@
+"""The example services do what they show, alone and under the installed command."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+import sys
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
+
+import pytest
+
+from tests.functional.installed import Installed
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONF = Path(__file__).parent.parent.parent / "conf"
+URL = "https://www.python.org/"
+
+
+@pytest.fixture
+def linkbox(monkeypatch, tmp_path):
+    """The package of the examples, with a database of its own."""
+    monkeypatch.setenv("LINKBOX_DB", str(tmp_path / "links.sqlite"))
+    monkeypatch.syspath_prepend(str(CONF / "examples"))
+    for name in ("clicks", "housekeeper", "web"):
+        importlib.import_module(f"linkbox.{name}")
+    yield sys.modules["linkbox"]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "linkbox"]:
+        del sys.modules[name]
+
+
+class Visitor:
+    """Asks the application without a server between them, checked by wsgiref (PEP 3333)."""
+
+    def __init__(self, app) -> None:
+        self.app = validator(app)
+
+    def ask(self, method: str, path: str, form: dict[str, str] | None = None) -> tuple[str, dict[str, str], str]:
+        body = urlencode(form or {}).encode()
+        environ = {
+            "REQUEST_METHOD": method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": path,
+            "QUERY_STRING": "",
+            "wsgi.input": io.BytesIO(body),
+        }
+        environ |= {"CONTENT_LENGTH": str(len(body))} if form else {}
+        setup_testing_defaults(environ)
+        seen = []
+
+        def start_response(status, headers, exc_info=None):
+            seen.append((status, dict(headers)))
+            return lambda data: None
+
+        result = self.app(environ, start_response)
+        text = b"".join(result).decode()
+        result.close()
+        return *seen[0], text
+
+
+@pytest.fixture
+def visitor(linkbox):
+    return Visitor(linkbox.web.create_app())
+
+
+def test_a_link_is_shortened_and_followed(visitor):
+    status, headers, _ = visitor.ask("POST", "/links", {"url": URL})
+    assert status == "201 Created"
+    # Nobody serves the clicks here: the visitor must not notice.
+    status, headers, _ = visitor.ask("GET", headers["Location"])
+    assert (status, headers["Location"]) == ("302 Found", URL)
+
+
+@pytest.mark.parametrize("url", ["", "javascript:alert(1)", "https://a/\r\nSet-Cookie: a=b", "ftp://a/"])
+def test_what_is_no_link_is_refused(visitor, url):
+    assert visitor.ask("POST", "/links", {"url": url})[0] == "400 Bad Request"
+
+
+def test_the_page_escapes_what_it_shows(visitor):
+    visitor.ask("POST", "/links", {"url": 'https://a/"><script>'})
+    page = visitor.ask("GET", "/")[2]
+    assert "&gt;&lt;script&gt;" in page
+    assert "<script>" not in page
+
+
+def test_an_unknown_code_and_method(visitor):
+    assert visitor.ask("GET", "/nothing")[0] == "404 Not Found"
+    status, headers, _ = visitor.ask("DELETE", "/nothing")
+    assert (status, headers["Allow"]) == ("405 Method Not Allowed", "GET, HEAD")
+    assert visitor.ask("HEAD", "/")[2] == ""
+
+
+def test_clicks_are_counted_once_they_are_written(linkbox):
+    server = linkbox.clicks.Clicks()
+    code = linkbox.store.add(URL)
+    server.record(code)
+    server.record(code)
+    server.flush()
+    server.flush()
+    assert server.top(1) == [{"code": code, "url": URL, "clicks": 2}]
+
+
+def test_clicks_are_kept_while_they_cannot_be_written(linkbox, monkeypatch, tmp_path):
+    server = linkbox.clicks.Clicks()
+    code = linkbox.store.add(URL)
+    server.record(code)
+    with monkeypatch.context() as broken:
+        broken.setenv("LINKBOX_DB", str(tmp_path / "missing" / "links.sqlite"))
+        with pytest.raises(linkbox.clicks.sqlite3.OperationalError):
+            server.flush()
+    server.flush()
+    assert server.top()[0]["clicks"] == 1
+
+
+def test_a_limit_out_of_range_is_refused(linkbox):
+    with pytest.raises(ValueError, match="1 to 100"):
+        linkbox.clicks.Clicks().top(0)
+
+
+def test_the_housekeeper_forgets_what_is_over(linkbox, monkeypatch):
+    monkeypatch.setattr(linkbox.store, "LIFETIME", -1.0)
+    over = linkbox.store.add(URL)
+    monkeypatch.setattr(linkbox.store, "LIFETIME", 60.0)
+    kept = linkbox.store.add(URL)
+    linkbox.housekeeper.Housekeeper(keep_days=30).forget()
+    assert linkbox.store.find(over) is None
+    assert linkbox.store.find(kept) == URL
+    assert linkbox.store.forget(30) == 0
+
+
+@pytest.fixture
+def example(monkeypatch, short_tmp) -> Iterator[Installed]:
+    """conf/services.yaml under the installed command, as `make run` starts it."""
+    installed = Installed(short_tmp)
+    installed.config = CONF / "services.yaml"
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(installed.runtime_dir))
+    monkeypatch.setenv("LINKBOX_PORT", str(installed.port))
+    monkeypatch.setenv("LINKBOX_DB", str(short_tmp / "links.sqlite"))
+    yield installed
+    installed.close()
+
+
+def test_the_three_services_work_together(example):
+    example.start()
+    assert {name: len(example.workers(name)) for name in ("links", "clicks", "housekeeper")} == {
+        "links": 2,
+        "clicks": 2,
+        "housekeeper": 1,
+    }
+    own = f"http://127.0.0.1:{example.port}"
+    with urllib.request.urlopen(f"{own}/links", urlencode({"url": f"{own}/"}).encode()) as answer:
+        short = answer.read().decode().strip()
+    with urllib.request.urlopen(short) as answer:  # followed back to the page
+        assert f">{short.rpartition('/')[2]}<" in answer.read().decode()
+    counted = until(lambda: re.search(r"clicks.*1", example.run("call", "clicks.top", "limit=1").stdout, re.DOTALL))
+    assert counted
+    example.process.terminate()
+    assert example.wait() == 0

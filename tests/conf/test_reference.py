@@ -1,0 +1,36 @@
+"""conf/reference.yaml is what it says: every key, with its default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from forkd.config.load import load
+from forkd.core.spec import RestartSpec, ServiceSpec
+
+REFERENCE = Path(__file__).parent.parent.parent / "conf" / "reference.yaml"
+DOCUMENT = yaml.safe_load(REFERENCE.read_text("utf-8"))
+SHOP = DOCUMENT["services"]["shop"]
+
+# Shown with an example, since the default is "none of that".
+EXAMPLES = {"app", "bind", "topic", "args", "directory", "pythonpath", "environment", "user", "group", "umask"}
+
+
+def test_it_is_valid():
+    assert [spec.name for spec in load(str(REFERENCE)).config.services] == ["shop", "billing", "housekeeper"]
+
+
+def test_it_has_every_key():
+    shown = {key for service in DOCUMENT["services"].values() for key in service}
+    assert shown == set(ServiceSpec._fields) - {"name"}
+    assert set(SHOP["restart"]) == set(RestartSpec._fields)
+
+
+@pytest.mark.parametrize("key", sorted(set(ServiceSpec._field_defaults) - EXAMPLES))
+def test_what_it_shows_is_the_default(key):
+    shop, billing, _ = load(str(REFERENCE)).config.services
+    shown = billing if key == "transport" else shop
+    default = 1000 if key == "threads" else ServiceSpec._field_defaults[key]
+    assert getattr(shown, key) == default
