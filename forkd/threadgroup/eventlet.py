@@ -23,8 +23,10 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_select = eventlet.patcher.original("select")
+
 _buried: list[Any] = []
-"""Hubs of before a fork, with all that waited in them. They are kept for ever: a greenlet that is collected runs its
+"""Hubs of before a fork, and all that waited in them. They are kept for ever: a greenlet that is collected runs its
 `finally` blocks, and those of a thread that is the parent's must not run here."""
 
 
@@ -208,16 +210,15 @@ class EventletEngine(Engine):
     def after_fork(self) -> None:
         """As in `Engine`."""
         old = eventlet.hubs.get_hub()
-        _buried.append((old, old.greenlet, old.timers, old.next_timers, old.listeners, old.secondaries))
+        _buried.append(old)
         eventlet.hubs.use_hub("epolls")
         eventlet.hubs.get_hub()
         old.poll.close()  # this process's descriptor alone: what the parent's hub waits for stays registered
 
     def strays(self) -> list[str]:
         """As in `Engine`: greenlets that have begun or are about to, by the name of what they run."""
-        hub = eventlet.hubs.get_hub()
-        own = (hub.greenlet, greenlet.getcurrent())
-        alive = (each for each in gc.get_objects() if isinstance(each, greenlet.greenlet) and not each.dead)
+        own = {hub.greenlet for hub in [*_buried, eventlet.hubs.get_hub()]} | {greenlet.getcurrent()}
+        alive = [each for each in gc.get_objects() if isinstance(each, greenlet.greenlet) and not each.dead]
         return [_name(each) for each in alive if each not in own and each.parent is not None]
 
     def thread(self, task: Task, on_end: Callable[[Thread], object]) -> Thread:
@@ -247,7 +248,10 @@ class EventletEngine(Engine):
         try:
             eventlet.hubs.trampoline(fd, read=True, timeout=timeout, timeout_exc=_NotReadable)
         except _NotReadable:
-            return False
+            # The hub looks at its timers first: what came in the same moment has not been seen.
+            poll = _select.poll()
+            poll.register(fd, _select.POLLIN | _select.POLLPRI)
+            return bool(poll.poll(0))
         return True
 
 

@@ -220,10 +220,11 @@ class ThreadGroup:
     def stop(self, graceful: bool = False) -> None:
         """Stop the timers and loops, and unless `graceful` every thread too; return at once. The caller is spared.
 
-        Graceful: a timer's running call is finished, the threads are left to end by themselves. Else all are asked
-        by `Thread.stop`, and no new one is started.
+        Graceful: a timer's running call is finished, the threads are left to end by themselves and may start others.
+        Else all are asked by `Thread.stop`, and no new one is started. No new timer is started either way.
         """
         self.stopping.set()
+        self._tickers.closed = True
         for timer in list(self._timers):
             timer.stop()
         me = self._engine.current()

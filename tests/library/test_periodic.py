@@ -1,0 +1,162 @@
+"""`@periodic_task`: what it takes, what is inherited, what each task's timer does."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkd import Server, Service, periodic_task
+from forkd.periodic import Periodic
+from tests.library.logs import logged
+
+
+class Base(Server):
+    @periodic_task
+    def bare(self) -> None: ...
+
+    @periodic_task(5, run_immediately=True)
+    def soon(self) -> str:
+        return "called"
+
+    @periodic_task(spacing=0.5, enabled=False)
+    def off(self) -> None: ...
+
+    def plain(self) -> None: ...
+
+
+def test_each_task_has_its_settings():
+    assert Base.periodic_tasks() == {
+        "bare": Periodic(60.0, run_immediately=False, enabled=True),
+        "soon": Periodic(5.0, run_immediately=True, enabled=True),
+        "off": Periodic(0.5, run_immediately=False, enabled=False),
+    }
+
+
+def test_a_task_can_be_called_like_any_method():
+    assert Base().soon() == "called"
+
+
+def test_a_subclass_inherits_replaces_and_drops_tasks():
+    class Sub(Base):
+        @periodic_task(7)
+        def bare(self) -> None: ...
+
+        @periodic_task(enabled=False)
+        def soon(self) -> str:
+            return super().soon()
+
+        def off(self) -> None: ...
+
+        @periodic_task(1)
+        def own(self) -> None: ...
+
+    class Mixin:
+        @periodic_task(3)
+        def mixed(self) -> None: ...
+
+    class Both(Mixin, Sub):
+        own = None  # type: ignore[assignment]
+
+    assert [(name, how.spacing, how.enabled) for name, how in Sub.periodic_tasks().items()] == [
+        ("bare", 7.0, True),
+        ("soon", 60.0, False),
+        ("own", 1.0, True),
+    ]
+    assert list(Both.periodic_tasks()) == ["bare", "soon", "mixed"]
+    assert len(Base.periodic_tasks()) == 3
+
+
+def test_looking_for_tasks_evaluates_no_property():
+    class Touchy(Server):
+        @property
+        def costly(self) -> None:
+            raise AssertionError("evaluated")
+
+    assert Touchy.periodic_tasks() == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"spacing": 0}, ValueError, "spacing: expected more than 0 seconds, got 0"),
+        ({"spacing": -1}, ValueError, "spacing"),
+        ({"spacing": float("nan")}, ValueError, "spacing"),
+        ({"spacing": True}, ValueError, "spacing"),
+        ({"spacing": "5s"}, ValueError, "spacing: .* got '5s'"),
+        ({"jitter": 1}, ValueError, "jitter=1 is not yet supported"),
+        ({"timeout": 5}, ValueError, "timeout=5 is not yet supported"),
+        ({"cron": "0 3 * * *"}, ValueError, "cron=.* is not yet supported"),
+        ({"scope": "cluster"}, ValueError, "scope='cluster' is not yet supported"),
+        ({"every": 5}, TypeError, "unknown argument 'every'"),
+    ],
+)
+def test_what_is_refused_at_decoration(arguments, error, text):
+    with pytest.raises(error, match=text):
+        periodic_task(**arguments)
+
+
+def test_the_defaults_of_what_comes_later_are_taken():
+    assert periodic_task(5, jitter=0, timeout=None, cron=None, scope="worker")(lambda self: None)
+
+
+@pytest.mark.parametrize("wrapper", [staticmethod, classmethod, property])
+def test_other_decorators_go_above(wrapper):
+    with pytest.raises((TypeError, ValueError), match="@periodic_task"):
+        periodic_task(wrapper(lambda: None))
+    with pytest.raises(TypeError, match="below other decorators"):
+        periodic_task(5)(wrapper(lambda: None))
+
+
+def test_a_coroutine_function_is_refused():
+    async def later(self) -> None: ...
+
+    with pytest.raises(TypeError, match="coroutine function"):
+        periodic_task(5)(later)
+
+
+def test_tasks_run_in_the_servers_service(engine):
+    class Busy(Server):
+        def init(self, service: Service) -> None:
+            self.calls: list[str] = []
+            self.enough = service.thread_group.event()
+            super().init(service)
+
+        @periodic_task(0.01)
+        def often(self) -> None:
+            self.calls.append("often")
+            if self.calls.count("often") >= 3 and "at once" in self.calls:
+                self.enough.set()
+
+        @periodic_task(3600, run_immediately=True)
+        def at_once(self) -> None:
+            self.calls.append("at once")
+
+        @periodic_task(3600)
+        def not_yet(self) -> None:
+            self.calls.append("not yet")
+
+        @periodic_task(0.001, enabled=False)
+        def off(self) -> None:
+            self.calls.append("off")
+
+        @periodic_task(0.01)
+        def blocks(self) -> None:
+            assert self.service is not None
+            self.service.thread_group.sleep(3600)
+
+        @periodic_task(0.01)
+        def fails(self) -> None:
+            raise KeyError("DSN")
+
+    server = Busy()
+    service = Service(server, concurrency=engine)
+    with logged() as records:
+        service.start()
+        assert server.enough.wait(5)
+        service.stop(graceful=False)
+        service.wait()
+    assert set(server.calls) == {"often", "at once"}
+    assert set(server.timers) == {"often", "at_once", "not_yet", "blocks", "fails"}
+    assert server.timers["blocks"].runs == 1
+    assert server.timers["fails"].failures == server.timers["fails"].runs > 0
+    assert "Busy.fails failed" in records[0]
+    assert all(timer.done for timer in server.timers.values())

@@ -1,0 +1,266 @@
+"""Timers: when their calls fall due, as tables and in virtual time; how they run and stop, on both engines."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from forkd import threadgroup
+from forkd.threadgroup import Stopped, timers
+from forkd.threadgroup.group import Task
+from forkd.threadgroup.timers import DynamicSchedule, FixedSchedule, Tick, Timer
+from tests.library.logs import logged
+
+LONG = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("due", "now", "tick"),
+    [
+        (10.0, 10.0, Tick(12.0)),
+        (10.0, 11.9, Tick(12.0)),
+        (10.0, 12.0, Tick(12.0)),  # due this very moment: not missed
+        (10.0, 12.1, Tick(14.0, 1)),
+        (10.0, 14.0, Tick(14.0, 1)),
+        (10.0, 19.0, Tick(20.0, 4)),
+        (10.0, 9.5, Tick(12.0)),  # woken early, by a coarse clock
+    ],
+)
+def test_a_fixed_timers_next_call_is_the_next_tick_not_yet_over(due, now, tick):
+    schedule = FixedSchedule(2.0, 0.0)
+    assert schedule.following(due, now, None) == tick
+    assert schedule.retry(due, now) == tick
+
+
+def test_a_dynamic_timers_next_call_is_as_late_as_it_says():
+    schedule = DynamicSchedule(3.0)
+    assert schedule.first(10.0) == 13.0
+    assert schedule.retry(13.0, 14.0) == Tick(15.0), "nothing said yet: a second"
+    assert schedule.following(15.0, 16.0, 5) == Tick(21.0)
+    assert schedule.retry(21.0, 22.0) == Tick(27.0)
+    assert schedule.following(27.0, 28.0, 0) == Tick(28.0)
+    assert schedule.retry(28.0, 29.0) == Tick(30.0), "it would spin"
+    assert schedule.following(30.0, 31.0, None) is None
+    for nonsense in ("soon", True):
+        with pytest.raises(TypeError, match="expected seconds"):
+            schedule.following(30.0, 31.0, nonsense)
+    for nonsense in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="0 or more"):
+            schedule.following(30.0, 31.0, nonsense)
+
+
+@pytest.mark.parametrize("interval", [0, -1, float("nan"), float("inf")])
+def test_an_interval_that_is_no_time_is_refused(interval):
+    with pytest.raises(ValueError, match="interval: expected"):
+        threadgroup.create("threads").add_timer(interval, int)
+
+
+def test_a_delay_that_is_no_time_is_refused():
+    with pytest.raises(TypeError, match="initial_delay: expected seconds, got '5s'"):
+        threadgroup.create("threads").add_dynamic_timer(int, initial_delay="5s")  # type: ignore[arg-type]
+
+
+class VirtualTime:
+    """A clock, and the event that a timer sleeps on, which only lets time pass; each call takes as long as told."""
+
+    def __init__(self, end: float, *, takes: list[float], oversleeps: float = 0.0) -> None:
+        self.now = 1000.0
+        self.calls: list[float] = []
+        self.waits: list[float] = []
+        self._end = end
+        self._takes = takes
+        self._oversleeps = oversleeps
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def set(self) -> None:
+        self._end = self.now
+
+    def is_set(self) -> bool:
+        return self.now - 1000.0 >= self._end
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.waits.append(timeout)
+        self.now += timeout + self._oversleeps
+        return self.is_set()
+
+    def call(self) -> None:
+        self.calls.append(round(self.now - 1000.0, 6))
+        self.now += self._takes[(len(self.calls) - 1) % len(self._takes)]
+
+    def run(self, schedule: timers.Schedule, monkeypatch: pytest.MonkeyPatch) -> Timer:
+        monkeypatch.setattr(timers, "time", SimpleNamespace(monotonic=self.monotonic))
+        timer = Timer(self, Task(self.call, (), {}))
+        timer.run(schedule)
+        return timer
+
+
+def test_a_timer_does_not_drift_whatever_its_calls_and_its_wake_ups_take(monkeypatch):
+    time = VirtualTime(100.5, takes=[0.3, 0.7, 0.01], oversleeps=0.05)
+    timer = time.run(FixedSchedule(1.0, 1.0), monkeypatch)
+    assert time.calls == [pytest.approx(tick + 0.05) for tick in range(1, 101)]
+    assert timer.runs == 100
+    assert timer.skipped == 0
+    assert timer.lateness == pytest.approx(0.05)
+
+
+def test_ticks_that_pass_during_a_call_are_skipped_not_bunched(monkeypatch):
+    time = VirtualTime(10.5, takes=[0.1, 2.5])
+    timer = time.run(FixedSchedule(1.0, 0.0), monkeypatch)
+    assert time.calls == [0, 1, 4, 5, 8, 9]
+    assert (timer.runs, timer.skipped) == (6, 6)
+
+
+def test_no_wait_is_longer_than_a_hub_can_count(monkeypatch):
+    month = 30 * 86400.0
+    time = VirtualTime(month + 1, takes=[0.0])
+    time.run(FixedSchedule(month, month), monkeypatch)
+    assert time.calls == [month]
+    assert max(time.waits) <= 86400
+
+
+def test_a_timer_calls_at_once_and_again(engine):
+    group = threadgroup.create(engine)
+    calls: list[tuple[int, ...]] = []
+    timer = group.add_timer(0.02, lambda *args: calls.append(args), 1, 2)
+    third = group.event()
+    group.add_timer(0.01, lambda: timer.runs >= 3 and third.set())
+    assert third.wait(5)
+    assert set(calls) == {(1, 2)}
+    assert not timer.done
+
+
+def test_the_first_call_waits_for_its_initial_delay(engine):
+    group = threadgroup.create(engine)
+    later, sooner = group.add_timer(0.01, int, initial_delay=LONG), group.add_timer(LONG, int, initial_delay=0.01)
+    seen = group.event()
+    group.add_timer(0.01, lambda: sooner.runs and seen.set())
+    assert seen.wait(5)
+    assert (later.runs, sooner.runs) == (0, 1)
+
+
+def test_a_call_that_raises_is_logged_and_the_timer_goes_on(engine):
+    group = threadgroup.create(engine)
+    often = group.event()
+
+    def fails() -> None:
+        if timer.runs == 3:
+            often.set()
+        raise KeyError("DSN")
+
+    with logged() as records:
+        timer = group.add_timer(0.01, fails, initial_delay=0.01)
+        assert often.wait(5)
+        group.stop(graceful=True)
+        assert group.wait(5)
+    assert timer.failures == timer.runs >= 3
+    assert len(records) == timer.failures
+    assert "fails failed" in records[0]
+    assert "Traceback" in records[0]
+    assert "KeyError: 'DSN'" in records[0]
+
+
+def test_calls_never_overlap(engine):
+    group = threadgroup.create(engine)
+    inside, most, enough = [0], [0], group.event()
+
+    def slow() -> None:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        group.sleep(0.03)
+        inside[0] -= 1
+        if timer.runs >= 4:
+            enough.set()
+
+    timer = group.add_timer(0.01, slow, initial_delay=0.01)
+    assert enough.wait(5)
+    assert most == [1]
+    assert timer.skipped >= 6
+
+
+def test_a_timer_that_blocks_delays_no_other(engine):
+    group = threadgroup.create(engine)
+    never, enough = group.event(), group.event()
+    blocked = group.add_timer(0.01, never.wait)
+    other = group.add_timer(0.01, lambda: other.runs >= 3 and enough.set(), initial_delay=0.01)
+    assert enough.wait(5)
+    assert blocked.runs == 1
+
+
+def test_a_timer_that_sleeps_ends_at_once(engine):
+    group = threadgroup.create(engine)
+    ticking = [group.add_timer(LONG, int), group.add_timer(1, int, initial_delay=LONG)]
+    group.sleep(0.02)
+    group.stop(graceful=True)
+    assert group.wait(5)
+    assert all(timer.done for timer in ticking)
+    assert [timer.runs for timer in ticking] == [1, 0]
+
+
+def test_one_timer_can_be_stopped(engine):
+    group = threadgroup.create(engine)
+    one, other = group.add_timer(LONG, int), group.add_timer(LONG, int)
+    one.stop()
+    assert one.wait(5)
+    assert not other.wait(0)
+    assert not other.done
+
+
+def test_a_graceful_stop_finishes_the_running_call_another_does_not(engine):
+    for graceful, outcome in ((True, ["finished"]), (False, ["stopped"])):
+        group = threadgroup.create(engine)
+        begun, outcomes = group.event(), []
+
+        def call(group=group, begun=begun, outcomes=outcomes) -> None:
+            begun.set()
+            try:
+                group.sleep(0.05)
+                outcomes.append("finished")
+            except Stopped:
+                outcomes.append("stopped")
+                raise
+
+        group.add_timer(0.001, call)
+        assert begun.wait(5)
+        group.sleep(0)
+        group.stop(graceful=graceful)
+        assert group.wait(5)
+        assert outcomes == outcome
+
+
+def test_a_dynamic_timer_waits_as_its_calls_say(engine):
+    group = threadgroup.create(engine)
+    answers = [0, 0.01, None, 0]
+    timer = group.add_dynamic_timer(lambda: answers.pop(0))
+    assert timer.wait(5)
+    assert timer.done
+    assert timer.runs == 3
+    assert group.wait(5)
+
+
+def test_a_dynamic_timer_that_says_nonsense_is_logged_and_asked_again(engine):
+    group = threadgroup.create(engine)
+    timers._SHORTEST_RETRY = 0.01  # this test has its process to itself
+    answers = ["soon", None]
+    with logged() as records:
+        timer = group.add_dynamic_timer(lambda: answers.pop(0))
+        assert timer.wait(5)
+    assert timer.failures == 1
+    assert "expected seconds, got 'soon'" in records[0]
+
+
+def test_a_timer_ends_with_sys_exit(engine):
+    group = threadgroup.create(engine)
+    with logged() as records:
+        timer = group.add_timer(0.01, sys.exit)
+        assert timer.wait(5)
+    assert "only the thread ends" in records[0]
+
+
+def test_a_machine_that_slept_misses_calls_and_keeps_the_beat():
+    schedule = FixedSchedule(60.0, 60.0)
+    assert schedule.following(1000.0, 1000.0 + 8 * 3600 + 5, None) == Tick(1000.0 + 8 * 3600 + 60, 480)
