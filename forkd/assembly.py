@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,10 +18,18 @@ if TYPE_CHECKING:
     from forkd.core.spec import ServiceSpec
 
 
+def enter(spec: ServiceSpec) -> None:
+    """Go to the service's directory, and have its code imported from there first, then from `pythonpath`."""
+    if spec.directory is not None:
+        os.chdir(spec.directory)
+    first = [spec.directory] if spec.directory is not None else []
+    sys.path[:0] = [os.path.abspath(path) for path in (*first, *spec.pythonpath)]
+
+
 def load(spec: ServiceSpec) -> Callable[[], Service]:
     """Import the service's code and return the callable that builds its Service, to be called in each worker.
 
-    The working directory and `sys.path` are already the service's. An application's factory is called here, the
+    The process has entered the service's directory and paths. An application's factory is called here, the
     server's constructor in the callable. What the service's own code raises comes through unchanged; a name that
     leads nowhere, or to something that cannot be served, is a `ForkdError` that begins with its key.
     """

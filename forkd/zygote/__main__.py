@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from forkd.channel import Channel
-    from forkd.core.spec import ServiceSpec
     from forkd.service import Service
 
 _CHANNEL = 3
@@ -81,7 +80,7 @@ def _import(life: Life) -> Callable[[], Service] | None:
     threadgroup.prepare(spec.concurrency)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
-    _set_paths(spec)
+    assembly.enter(spec)
     gc.disable()  # for good here: a collection would touch, and so unshare, the pages that workers share
     build = assembly.load(spec) if spec.preload else None
     if spec.preload:
@@ -89,14 +88,6 @@ def _import(life: Life) -> Callable[[], Service] | None:
     _do_nothing_on(*_FOR_WORKERS)  # whatever the code has done about them
     process.die_with_parent(0)
     return build
-
-
-def _set_paths(spec: ServiceSpec) -> None:
-    """Go to the service's directory, and have its code imported from there first, then from `pythonpath`."""
-    if spec.directory is not None:
-        os.chdir(spec.directory)
-    first = [spec.directory] if spec.directory is not None else []
-    sys.path[:0] = [os.path.abspath(path) for path in (*first, *spec.pythonpath)]
 
 
 def _do_nothing_on(*numbers: signal.Signals) -> None:
