@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from forkd.config.names import NotYet, path
+from forkd.config.names import Misfit, NotYet, path
 
 if TYPE_CHECKING:
     from forkd.config.written import Text
@@ -28,7 +28,7 @@ class Parts(NamedTuple):
 
 
 def read(text: Text) -> str:
-    """Return an address with its path made absolute. Raises ValueError where it is none."""
+    """Return an address with its path made absolute. Raises Misfit where it is none."""
     if text.startswith("fd:"):
         raise NotYet
     if not text.startswith("unix:"):
@@ -39,27 +39,23 @@ def read(text: Text) -> str:
     where.folder = text.folder
     found = path(where)
     if not name or len(os.fsencode(found)) > LONGEST_UNIX_PATH:
-        raise ValueError(f"expected a path of 1 to {LONGEST_UNIX_PATH} bytes after unix:")
+        raise Misfit(f"expected a path of 1 to {LONGEST_UNIX_PATH} bytes after unix:")
     return f"unix:{found}"
 
 
 def parts(address: str) -> Parts:
-    """Return the host and the port, or the path, of an address. Raises ValueError where it is none."""
+    """Return the host and the port, or the path, of an address. Raises Misfit where it is none."""
     if address.startswith("unix:"):
         return Parts("unix", 0, address[len("unix:") :])
     found = _ADDRESS.fullmatch(address)
     if not found or int(found["port"]) > 65535:
-        raise ValueError
-    if found["six"]:
-        return Parts(str(ipaddress.IPv6Address(found["six"])), int(found["port"]))
-    host = found["four"] or ""
+        raise Misfit
+    six, four = found["six"], found["four"] or ""
     try:
-        return Parts(str(ipaddress.IPv4Address(_NAMES.get(host, host))), int(found["port"]))
+        host = ipaddress.IPv6Address(six) if six else ipaddress.IPv4Address(_NAMES.get(four, four))
+        return Parts(str(host), int(found["port"]))
     except ipaddress.AddressValueError:
-        raise ValueError(f"{EXPECTED_IP} (a name is not looked up)") from None
-
-
-EXPECTED_IP = f"expected {EXPECTED}"
+        raise Misfit(f"expected {EXPECTED} (a name is not looked up)") from None
 
 
 def clash(one: str, other: str) -> bool:

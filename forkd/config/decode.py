@@ -44,7 +44,7 @@ def _fields_in(spec: Any, document: Any) -> dict[str, Any]:
 
 def _revived(name: str, value: Any) -> Any:
     """Return what JSON made of a field's value in the type of its default."""
-    default = ServiceSpec._field_defaults.get(name)
+    default: Any = ServiceSpec._field_defaults.get(name)
     if hasattr(default, "_asdict"):
         return type(default)(**_fields_in(type(default), value))
     return tuple(value) if isinstance(default, tuple) else value

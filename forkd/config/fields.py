@@ -30,9 +30,9 @@ class Field(NamedTuple):
     traits: Traits
 
 
-def fields_of(spec: type) -> dict[str, Field]:
+def fields_of(spec: Any) -> dict[str, Field]:
     """Return the fields of a NamedTuple class, in their order."""
-    defaults: dict[str, Any] = spec._field_defaults  # type: ignore[attr-defined] -- every NamedTuple class has it
+    defaults: dict[str, Any] = spec._field_defaults
     return {
         name: _field(name, hint, defaults.get(name, ...))
         for name, hint in get_type_hints(spec, include_extras=True).items()

@@ -1,20 +1,20 @@
 """How each kind of value is written: what reads it, what a message calls it, its JSON Schema; all from a field's type.
 
 It knows no key and no place. A reader takes a value as it came from YAML and returns it in its
-unit; it raises ValueError without arguments when the value is not of the kind, with a sentence when more can be said.
+unit; it raises Misfit when the value is not of the kind.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forkd.config import addresses, names
+from forkd.config.names import Misfit
 from forkd.config.written import Text, kind_of, show, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from forkd.config.fields import Traits
 
 Schema = dict[str, Any]
@@ -45,21 +45,21 @@ def kind(base: type, traits: Traits) -> Kind:
 
 
 def check(kind: Kind, value: Any, *, secret: bool = False) -> Any:
-    """Return `value` read; raises ValueError with the sentence that users see, which tells no secret."""
+    """Return `value` read; raises Misfit with the sentence that users see, which tells no secret."""
     try:
         return kind.read(value)
     except names.NotYet:
-        raise ValueError(names.LATER) from None
-    except ValueError as error:
+        raise Misfit(names.LATER) from None
+    except Misfit as error:
         sentence = str(error) or f"expected {kind.expected}"
-        raise ValueError(f"{sentence}, got {kind_of(value) if secret else show(value)}") from None
+        raise Misfit(f"{sentence}, got {kind_of(value) if secret else show(value)}") from None
 
 
 def _fits(number: float, traits: Traits) -> None:
     if traits.at_least is not None and number < traits.at_least:
-        raise ValueError
+        raise Misfit
     if traits.at_most is not None and number > traits.at_most:
-        raise ValueError(f"expected at most {traits.at_most:.0f}{_UNIT_SHOWN.get(traits.unit, '')}")
+        raise Misfit(f"expected at most {traits.at_most:.0f}{_UNIT_SHOWN.get(traits.unit, '')}")
 
 
 def _bounds(traits: Traits) -> Schema:
@@ -78,7 +78,7 @@ def _pattern(pattern: str) -> Schema:
 def _bool(_traits: Traits) -> Kind:
     def read(value: Any) -> bool:
         if not isinstance(value, bool):
-            raise ValueError
+            raise Misfit
         return value
 
     return Kind("true or false", read, {"type": "boolean"})
@@ -87,7 +87,7 @@ def _bool(_traits: Traits) -> Kind:
 def _integer(traits: Traits) -> Kind:
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError
+            raise Misfit
         _fits(value, traits)
         return int(value)
 
@@ -97,7 +97,7 @@ def _integer(traits: Traits) -> Kind:
 def _number(traits: Traits) -> Kind:
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError
+            raise Misfit
         _fits(value, traits)
         return float(value)
 
@@ -107,7 +107,7 @@ def _number(traits: Traits) -> Kind:
 def _string(_traits: Traits) -> Kind:
     def read(value: Any) -> str:
         if not isinstance(value, str):
-            raise ValueError
+            raise Misfit
         return str(value)
 
     return Kind("a string", read, {"type": "string"})
@@ -116,7 +116,7 @@ def _string(_traits: Traits) -> Kind:
 def _choice(values: tuple[str, ...]) -> Kind:
     def read(value: Any) -> str:
         if value not in values:
-            raise ValueError
+            raise Misfit
         return str(value)
 
     listed = " or ".join(filter(None, [", ".join(f'"{value}"' for value in values[:-1]), f'"{values[-1]}"']))
@@ -127,9 +127,9 @@ def _measure(pattern: str, factors: dict[str, Any], traits: Traits) -> Callable[
     def read(value: Any) -> float:
         found = re.fullmatch(pattern, text_of(value) or "")
         if not found:
-            raise ValueError
+            raise Misfit
         number = float(found["number"]) if isinstance(value, float) or "." in found["number"] else int(found["number"])
-        measured = number * factors[found["unit"]]
+        measured: float = number * factors[found["unit"]]
         _fits(measured, traits)
         return measured
 
@@ -156,10 +156,10 @@ def _octal(traits: Traits) -> Kind:
     def read(value: Any) -> int:
         text = text_of(value) or ""
         if not re.fullmatch(_OCTAL, text):
-            raise ValueError
+            raise Misfit
         number = int(text.removeprefix("0o"), 8)
         if traits.at_most is not None and number > traits.at_most:
-            raise ValueError(f"expected at most 0{int(traits.at_most):o}")
+            raise Misfit(f"expected at most 0{int(traits.at_most):o}")
         return number
 
     schema = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 777}, _pattern(_OCTAL)]}
@@ -190,7 +190,7 @@ def _written(_traits: Traits) -> Kind:
     def read(value: Any) -> str:
         text = text_of(value)
         if text is None:
-            raise ValueError
+            raise Misfit
         return str(text)
 
     return Kind("a string (in quotes)", read, {"type": ["string", "number"]})
@@ -199,7 +199,7 @@ def _written(_traits: Traits) -> Kind:
 def _matching(expected: str, pattern: str) -> Callable[[Traits], Kind]:
     def read(value: Any) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise ValueError
+            raise Misfit
         return str(value)
 
     return lambda _traits: Kind(expected, read, _pattern(pattern))
@@ -208,17 +208,27 @@ def _matching(expected: str, pattern: str) -> Callable[[Traits], Kind]:
 def _string_that(expected: str, read: Callable[[Text], str]) -> Callable[[Traits], Kind]:
     def read_text(value: Any) -> str:
         if not isinstance(value, Text) or not value:
-            raise ValueError
+            raise Misfit
         return read(value)
 
     return lambda _traits: Kind(expected, read_text, {"type": "string", "minLength": 1})
+
+
+def _account(expected: str, read: Callable[[str], str]) -> Callable[[Traits], Kind]:
+    def read_text(value: Any) -> str:
+        text = text_of(value)
+        if not text:
+            raise Misfit
+        return read(text)
+
+    return lambda _traits: Kind(expected, read_text, {"type": ["string", "integer"], "minLength": 1, "minimum": 0})
 
 
 def _output(_traits: Traits) -> Kind:
     def read(value: Any) -> Any:
         is_file = isinstance(value, dict) and "file" in value and value.keys() <= {"file", "max_size", "keep"}
         if not is_file and value not in ("inherit", "capture"):
-            raise ValueError
+            raise Misfit
         return value
 
     return Kind('"inherit", "capture" or {file: …, max_size: …, keep: …}', read, {"enum": ["inherit"]})
@@ -243,7 +253,7 @@ _UNITS: dict[str, Callable[[Traits], Kind]] = {
     "transport": _string_that('"local"', names.transport),
     "path": _string_that("a path", names.path),
     "folder": _string_that("the path of a directory", names.folder),
-    "user": _string_that("the name of a user", names.user),
-    "group": _string_that("the name of a group", names.group),
+    "user": _account("the name or number of a user", names.user),
+    "group": _account("the name or number of a group", names.group),
     "address": _string_that(addresses.EXPECTED, addresses.read),
 }

@@ -6,6 +6,7 @@ For the reader's process alone: it imports yaml and pydantic, and what it is giv
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
@@ -95,7 +96,7 @@ def _located(root: Node, mistake: Mistake) -> Problem:
 def _drop(document: Any, path: Path) -> None:
     """Remove the innermost key on `path`; a list goes as a whole."""
     parent = document
-    for part, after in zip(path, path[1:], strict=False):
+    for part, after in itertools.pairwise(path):
         if not isinstance(parent.get(part), dict) or isinstance(after, int):
             parent.pop(part, None)
             return

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from forkd.config.fields import Field, Traits, is_spec, unwrap
 from forkd.config.kinds import Schema, check, kind
+from forkd.config.names import Misfit
 from forkd.config.shape import FileKeys, keys_of, later_keys_of
 from forkd.config.written import show
 
@@ -96,7 +97,7 @@ def _type(base: Any, traits: Traits, *, optional: bool, later: bool) -> Any:
     if origin is tuple:
         return _list(inner(arguments[0]))
     if origin is dict:
-        return dict[inner(arguments[0]), inner(arguments[1])]  # type: ignore[misc] -- made for pydantic at run time
+        return dict.__class_getitem__((inner(arguments[0]), inner(arguments[1])))
     return _scalar(base, traits, optional=optional)
 
 
@@ -125,7 +126,7 @@ def _scalar(base: type, traits: Traits, *, optional: bool) -> Any:
             return None
         try:
             return check(found, value, secret=traits.secret)
-        except ValueError as error:
+        except Misfit as error:
             raise _mistaken(str(error)) from None
 
     alternatives = [found.schema]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from forkd.config.written import Text
 
 LATER = "not yet supported in this version of forkd"
+LARGEST_ID = (1 << 32) - 2  # the last one means "unchanged" in setresuid(2)
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
 _DOTTED = rf"{_WORD}(\.{_WORD})*"
 SERVICE = r"[A-Za-z0-9_-]{1,64}"
@@ -22,6 +23,14 @@ VARIABLE = r"[^=\x00]{1,4096}"
 PEER = r"(uid|gid|user|group):[A-Za-z0-9_.$-]{1,64}"
 
 
+class Misfit(Exception):
+    """A value is not of its kind; the text, if there is one, says what was expected better than the kind itself."""
+
+
+class NotYet(Exception):
+    """The value is right, and what it asks for comes with a later version."""
+
+
 def path(text: Text) -> str:
     """Return an absolute path; a relative one starts at the folder of the file that it stands in."""
     return os.path.normpath(os.path.join(text.folder, text))
@@ -31,24 +40,28 @@ def folder(text: Text) -> str:
     """Return the absolute path of a directory that exists."""
     found = path(text)
     if not os.path.isdir(found):
-        raise ValueError("expected a directory that exists")
+        raise Misfit("expected a directory that exists")
     return found
 
 
-def user(text: Text) -> str:
-    """Return the name of a user that exists."""
+def user(text: str) -> str:
+    """Return the name of a user that exists, or a number: containers have users without an entry."""
+    if text.isdecimal() and text.isascii() and int(text) <= LARGEST_ID:
+        return str(text)
     try:
         return pwd.getpwnam(text).pw_name
     except KeyError:
-        raise ValueError("expected a user that exists") from None
+        raise Misfit("expected a user that exists") from None
 
 
-def group(text: Text) -> str:
-    """Return the name of a group that exists."""
+def group(text: str) -> str:
+    """Return the name of a group that exists, or a number."""
+    if text.isdecimal() and text.isascii() and int(text) <= LARGEST_ID:
+        return str(text)
     try:
         return grp.getgrnam(text).gr_name
     except KeyError:
-        raise ValueError("expected a group that exists") from None
+        raise Misfit("expected a group that exists") from None
 
 
 def transport(text: Text) -> str:
@@ -56,9 +69,5 @@ def transport(text: Text) -> str:
     if text.startswith(("amqp://", "amqps://")):
         raise NotYet
     if text != "local":
-        raise ValueError
+        raise Misfit
     return str(text)
-
-
-class NotYet(Exception):  # noqa: N818 -- no mistake of the user's
-    """The value is right, and what it asks for comes with a later version."""

@@ -39,7 +39,7 @@ class Problem(NamedTuple):
         return f"{where}: {self.text}"
 
 
-class Unreadable(Exception):  # noqa: N818 -- it ends the reading of one file, and is told as a problem
+class Unreadable(Exception):
     """A file cannot be understood at all, so nothing more can be said of it."""
 
     def __init__(self, place: Place, text: str, path: Path = ()) -> None:

@@ -28,7 +28,7 @@ class Scalars:
     def __init__(self, environ: Mapping[str, str], folder: str) -> None:
         self._environ = environ
         self._folder = folder
-        self._resolver = Resolver()
+        self._resolver: Any = Resolver()  # without types in its stubs
         self._constructor = SafeConstructor()
 
     def read(self, event: Any) -> Any:

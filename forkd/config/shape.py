@@ -25,9 +25,7 @@ class FileKeys(NamedTuple):
     ] = ()
     log: Annotated[LogKeys, Doc("what forkd itself says on its standard error")] = LogKeys()
     defaults: Annotated[ServiceSpec | None, Doc("any key of a service, for every service without it")] = None
-    services: Annotated[
-        dict[Annotated[str, Unit("service")], ServiceSpec], Doc("the services, by name")
-    ] = {}  # noqa: RUF012 -- never written to
+    services: Annotated[dict[Annotated[str, Unit("service")], ServiceSpec], Doc("the services, by name")] = {}  # noqa: RUF012 -- never written to
 
 
 LATER: dict[type, type] = {

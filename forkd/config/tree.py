@@ -7,6 +7,7 @@ It builds the tree from the parser's events and not with yaml's own loader, beca
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
@@ -15,7 +16,7 @@ from forkd.config.problems import Path, Place, Problem, Problems, Unreadable
 from forkd.config.scalars import Scalars
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 DEEPEST = 32
 MOST_NODES = 100_000
@@ -34,7 +35,7 @@ class Node(NamedTuple):
     value: Any
     size: int = 1
     height: int = 1
-    keys: Mapping[str, Place] = {}  # noqa: RUF012 -- never written to
+    keys: Mapping[str, Place] = {}
 
 
 class Source(NamedTuple):

@@ -1,0 +1,64 @@
+"""Whether each service's code can be imported, tried in an interpreter of its own as in production."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from forkd.config.decode import spec_to
+from forkd.config.load import place_of
+from forkd.config.problems import Path, Problem, Problems
+
+if TYPE_CHECKING:
+    from forkd.config.load import Loaded
+    from forkd.core.spec import ServiceSpec
+
+COMMAND = (sys.executable, "-P", "-m", "forkd.config.probe")
+
+
+def problems(loaded: Loaded) -> Problems:
+    """Return the services that cannot be imported, each at the place of its `app` or `server`."""
+    found = Problems()
+    for spec in loaded.config.services:
+        error = failure(spec, loaded.config.runtime_dir)
+        if error:
+            path: Path = ("services", spec.name, "app" if spec.server == "wsgi" else "server")
+            found.add(Problem(place_of(loaded.root, path), path, f"cannot import: {error}"))
+    return found
+
+
+def failure(spec: ServiceSpec, runtime_dir: str) -> str:
+    """Return why a service's code cannot be imported, in one line; nothing when it can."""
+    child = subprocess.Popen(
+        COMMAND,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **spec.environment, "FORKD_RUNTIME_DIR": runtime_dir},
+        start_new_session=True,  # so that what the code starts can be killed with it
+    )
+    try:
+        output, _ = child.communicate(json.dumps(spec_to(spec)).encode(), spec.start_timeout)
+    except subprocess.TimeoutExpired:
+        return f"not done within start_timeout, which is {spec.start_timeout:g}s"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.kill()
+        child.wait()
+        for pipe in filter(None, (child.stdin, child.stdout)):
+            pipe.close()
+    return _told(output, child.returncode)
+
+
+def _told(output: bytes, code: int) -> str:
+    if code < 0:
+        return f"its interpreter was killed by {signal.Signals(-code).name}"
+    try:
+        return str(json.loads(output)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"its interpreter ended with code {code} and did not say why"

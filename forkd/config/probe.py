@@ -1,0 +1,52 @@
+"""Imports one service's code and says how that went: `python -P -m forkd.config.probe`, a spec as JSON on stdin.
+
+It prints {"error": line}, an empty one when all is well. Nothing is served and nothing forked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+from forkd import assembly, threadgroup
+from forkd.config.decode import spec_from
+from forkd.errors import ForkdError
+
+if TYPE_CHECKING:
+    from forkd.core.spec import ServiceSpec
+
+
+def main() -> NoReturn:
+    """Try the import, answer, and leave at once: what the code has started must not hold the answer up."""
+    spec = spec_from(json.load(sys.stdin))
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the code prints is no answer
+    try:
+        _import(spec)
+        error = ""
+    except BaseException as raised:  # noqa: BLE001 -- SystemExit at import is a failure like any other
+        error = _line(raised)
+    json.dump({"error": error}, answer)
+    answer.flush()
+    os._exit(0)
+
+
+def _import(spec: ServiceSpec) -> None:
+    threadgroup.prepare(spec.concurrency)
+    if spec.umask is not None:
+        os.umask(spec.umask)
+    assembly.enter(spec)
+    assembly.load(spec)
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, ForkdError):
+        return " ".join(str(error).split())
+    return " ".join("".join(traceback.format_exception_only(error)).strip().splitlines()[-1].split())
+
+
+if __name__ == "__main__":
+    main()
