@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -76,7 +77,7 @@ LAUNCHER_MAY_NOT_IMPORT = {
 # What only some commands need must not slow the others down.
 CLIENT_MAY_NOT_IMPORT = {"asyncio", "eventlet", "httptools", "msgpack", "psutil", "pydantic", "setproctitle", "yaml"}
 
-LONGEST_FUNCTION, LONGEST_FILE, MOST_PARAMETERS, MOST_METHODS, DEEPEST = 40, 300, 4, 12, 3
+LONGEST_FUNCTION, LONGEST_FILE, MOST_PARAMETERS, MOST_METHODS, DEEPEST = 40, 300, 5, 12, 3
 # What goes beyond, and why it may.
 SIGNED: dict[tuple[str, str], str] = {}
 
@@ -263,6 +264,13 @@ def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return len(names) - (names[:1] in (["self"], ["cls"]))
 
 
+def is_method(node: ast.AST) -> bool:
+    """Return whether a class's member is a method of its own: no property, and nothing that the language calls."""
+    if not isinstance(node, ast.FunctionDef) or node.name.startswith("__"):
+        return False
+    return not any(isinstance(item, ast.Name) and item.id == "property" for item in node.decorator_list)
+
+
 def beyond(found: Iterator[tuple[str, str, int]], limit: int) -> list[str]:
     return [f"{module}.{name}: {size}" for module, name, size in found if size > limit and (module, name) not in SIGNED]
 
@@ -295,6 +303,13 @@ def test_files_are_short():
 def test_names_say_what_is_inside():
     vague = {"base", "common", "helpers", "manager", "misc", "util", "utils"}
     assert not {module for module in TREES if module.rpartition(".")[2] in vague}
+
+
+def test_the_map_shows_every_module_and_no_other():
+    shown = set(
+        re.findall(r"^\| `([\w/]+\.py)` \| .+ \|$", (ROOT / "forkd/README.md").read_text("utf-8"), re.MULTILINE)
+    )
+    assert shown == {str(path.relative_to(ROOT / "forkd")) for path in SOURCES}
 
 
 def test_tests_wait_in_one_place_only():
