@@ -5,13 +5,16 @@ VENV   ?= .venv
 SEEDS  ?= 100000
 CONFIG ?= conf/services.yaml
 ARGS   ?=
+# The other releases of Python that forkd supports, as far as they are on this machine.
+PYTHONS ?= $(foreach release,3.11 3.12 3.13,$(firstword $(wildcard \
+    /usr/bin/python$(release) /usr/local/bin/python$(release) $(HOME)/.pyenv/versions/$(release).*/bin/python3)))
 
 BIN     := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # "compat" is a plain path in a .pth file: the default hook would be imported by every process, the launcher included.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: help run test check format simulate coverage bench schema system-packages clean
+.PHONY: help run test test-versions check format simulate coverage bench schema system-packages clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -23,6 +26,13 @@ run: $(VENV)/installed ## start forkd on conf/services.yaml (CONFIG=…)
 
 test: $(VENV)/developer ## run the whole test suite (ARGS="-k reload")
 	$(BIN)/python -m pytest --numprocesses logical $(ARGS)
+
+test-versions: ## run it with each supported release of Python on this machine
+	@set -e; for python in $(PYTHONS); do \
+	    release=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	    echo "Python $$release: $$python"; \
+	    $(MAKE) --no-print-directory test PYTHON=$$python VENV=$(VENV)-$$release; \
+	done
 
 check: $(VENV)/developer ## lint, format, types, architecture
 	$(BIN)/ruff check .
@@ -49,7 +59,7 @@ system-packages: ## as root on Debian: install what the tests under a real syste
 	@.ci/system-packages
 
 clean: ## remove the virtual environment and everything built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VENV)-3.* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp per depth of installation; each is made anew when what it was made from changes.
