@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import sys
 from abc import ABC, abstractmethod
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from forkd.service import Service
     from forkd.threadgroup import ThreadGroup
+
+_log = logging.getLogger("forkd.launcher")
 
 _TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
@@ -65,13 +68,19 @@ class ServiceLauncher(Launcher):
         try:
             with here.signals.starting():
                 service.start()
+        except _Terminated:
+            self._abandon(here)
+            sys.exit(0)
         except BaseException:
             self._abandon(here)
             raise
         self._services.append(service)
+        if self._stopping:  # by another thread, meanwhile
+            self._ask_to_stop(here, graceful=True)
 
     def stop(self) -> None:
         """Ask every service to stop gracefully and return at once; `wait` returns when they have."""
+        self._stopping = True
         if self._here is not None:
             self._ask_to_stop(self._here, graceful=True)
 
@@ -117,7 +126,10 @@ class ServiceLauncher(Launcher):
 
     def _await_services(self, here: _Here) -> None:
         for service in self._services:
-            service.wait()
+            try:
+                service.wait()
+            except Exception:  # noqa: BLE001 -- the others are waited for all the same
+                _log.exception("service %s: its server failed to wait", service.name)
         here.ended.set()
         here.signals.wake()
 
@@ -130,6 +142,7 @@ class ServiceLauncher(Launcher):
         here.group.stop()
         here.signals.give_back()
         self._here = None
+        self._stopping = False
         self._services.clear()
 
 
@@ -156,7 +169,7 @@ class _BorrowedSignals(Signals):
     def starting(self) -> Iterator[None]:
         """Let INT and TERM raise in the block, whose code may hang; take all signals when it is done."""
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, _exit)
+        signal.signal(signal.SIGTERM, _terminate)
         yield
         self.install(_TAKEN)
 
@@ -169,5 +182,9 @@ class _BorrowedSignals(Signals):
         signal.set_wakeup_fd(self._wakeup_before)
 
 
-def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(0)
+class _Terminated(KeyboardInterrupt):
+    """TERM came while a service started: of its parent's kind, for that is what no thread and no hub holds up."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated

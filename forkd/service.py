@@ -72,6 +72,7 @@ class Service:
         # Locks that nobody ever waits for: each is taken by the first who comes.
         self._start_once, self._stop_once, self._end_once = (threading.Lock() for _ in range(3))
         self._made: _Made | None = None
+        self._serving = False
 
     @property
     def thread_group(self) -> ThreadGroup:
@@ -109,11 +110,13 @@ class Service:
         What they raise is raised here, after every thread they made was stopped.
         """
         if not self._start_once.acquire(blocking=False):
-            raise ForkdError(f"service {self.name} was started before: a service starts once")
+            raise ForkdError(f"service {self.name} was started or stopped before: a service starts once")
         try:
             self.server.init(self)
+            self._serving = True
             self.server.start()
         except BaseException:
+            self._serving = False
             self._stop_once.acquire(blocking=False)
             self.thread_group.stop(graceful=False)
             self._end()
@@ -128,6 +131,7 @@ class Service:
         graceful stop one at once if it says so, and else returns at once. What the server's `stop` raises is logged.
         """
         group = self.thread_group
+        self._start_once.acquire(blocking=False)
         first = self._stop_once.acquire(blocking=False)
         if not first and graceful:
             return
@@ -139,7 +143,8 @@ class Service:
     def wait(self) -> None:
         """Return when the service has stopped, and `server.wait()` with it."""
         self._make().ended.wait()
-        self.server.wait()
+        if self._serving:
+            self.server.wait()
 
     def reset(self) -> None:
         """Have the server re-read what it wants to; called on HUP."""
@@ -173,6 +178,8 @@ class Service:
         drained.set()
 
     def _stop_server(self, *, graceful: bool) -> None:
+        if not self._serving:
+            return
         try:
             if _takes_graceful(self.server):
                 self.server.stop(graceful=graceful)

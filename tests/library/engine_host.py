@@ -53,12 +53,21 @@ def run(engine: str, function: Callable[..., None], order: dict[str, Any]) -> No
         function(**{name: value if "tmp" not in name else Path(value) for name, value in order["arguments"].items()})
         status = 0
     except BaseException as error:
-        told = traceback.TracebackException.from_exception(error, capture_locals=True)
-        print("".join(told.format()), file=sys.stderr)
+        tell(error)
     finally:
         sys.stderr.flush()
         sys.stdout.flush()
         os._exit(status)
+
+
+def tell(error: BaseException) -> None:
+    """Print the traceback, with the variables of each frame as far as they can be shown."""
+    try:
+        told = traceback.TracebackException.from_exception(error, capture_locals=True)
+        text = "".join(told.format())
+    except Exception:  # noqa: BLE001 -- some object's `repr` failed
+        text = "".join(traceback.format_exception(error))
+    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,236 @@
+"""ServiceLauncher: services in this process, driven by real signals; one suite, both engines."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from forkd import Launcher, Server, Service, ServiceLauncher
+from forkd.errors import ForkdError
+from tests.library.logs import logged
+
+LONG = 3600.0
+
+
+class Signalled(Server):
+    """Sends its own process the signals of `script` one after the other, each when the one before has had its effect."""
+
+    def __init__(self, *script: int) -> None:
+        self.script = list(script)
+        self.notes: list[str] = []
+
+    def start(self) -> None:
+        assert self.service is not None
+        self.next()
+
+    def next(self) -> None:
+        if self.script:
+            os.kill(os.getpid(), self.script.pop(0))
+
+    def stop(self, graceful: bool = True) -> None:
+        self.notes.append("drain" if graceful else "give up")
+        self.next()
+
+    def reset(self) -> None:
+        self.notes.append("reset")
+        self.next()
+
+
+class Starting(Signalled):
+    """Sends its first signal from a thread, once the launcher waits."""
+
+    def start(self) -> None:
+        assert self.service is not None
+        self.service.thread_group.add_timer(LONG, self.next, initial_delay=0.02)
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)]
+
+
+def run(*servers: Server, engine: str) -> None:
+    launcher = ServiceLauncher()
+    for server in servers:
+        launcher.launch_service(Service(server, concurrency=engine))
+    launcher.wait()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_term_and_int_stop_gracefully(engine, name):
+    before = handlers()
+    server, other = Starting(signal.Signals[name]), Starting()
+    run(server, other, engine=engine)
+    assert (server.notes, other.notes) == (["drain"], ["drain"])
+    assert handlers() == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_second_one_stops_at_once(engine, name):
+    server = Starting(signal.SIGTERM, signal.Signals[name])
+    service = Service(server, concurrency=engine)
+    launcher = ServiceLauncher()
+    launcher.launch_service(service)
+    service.thread_group.add_thread(service.thread_group.sleep, LONG)
+    launcher.wait()
+    assert server.notes == ["drain", "give up"]
+
+
+def test_quit_stops_at_once(engine):
+    server = Starting(signal.SIGQUIT)
+    service = Service(server, concurrency=engine)
+    launcher = ServiceLauncher()
+    launcher.launch_service(service)
+    service.thread_group.add_thread(service.thread_group.sleep, LONG)
+    launcher.wait()
+    assert server.notes == ["give up"]
+
+
+def test_hup_resets_and_serves_on(engine):
+    server = Starting(signal.SIGHUP, signal.SIGHUP, signal.SIGTERM)
+    other = Starting()
+    run(server, other, engine=engine)
+    assert server.notes == ["reset", "reset", "drain"]
+    assert other.notes == ["reset", "reset", "drain"]
+
+
+def test_a_reset_that_fails_is_logged_and_the_service_goes_on(engine):
+    class Broken(Starting):
+        def reset(self) -> None:
+            super().reset()
+            raise KeyError("DSN")
+
+    server = Broken(signal.SIGHUP, signal.SIGTERM)
+    with logged() as records:
+        run(server, engine=engine)
+    assert server.notes == ["reset", "drain"]
+    assert "KeyError: 'DSN'" in records[0]
+
+
+def test_a_service_that_stops_by_itself_ends_the_wait(engine):
+    launcher = ServiceLauncher()
+    services = [Service(Starting(), concurrency=engine) for _ in range(2)]
+    for service in services:
+        launcher.launch_service(service)
+        service.thread_group.add_thread(service.stop)
+    launcher.wait()
+    launcher.wait()  # nothing is left to wait for
+
+
+def test_the_launcher_can_be_told_to_stop(engine):
+    server = Starting()
+    service = Service(server, concurrency=engine)
+    launcher = ServiceLauncher()
+    launcher.launch_service(service)
+    service.thread_group.add_thread(launcher.stop)
+    launcher.wait()
+    assert server.notes == ["drain"]
+    launcher.stop()
+
+
+def test_it_can_be_stopped_before_it_waits_and_used_again(engine):
+    launcher = ServiceLauncher()
+    for _ in range(2):
+        server = Starting()
+        launcher.launch_service(Service(server, concurrency=engine))
+        launcher.stop()
+        launcher.wait()
+        assert server.notes == ["drain"]
+
+
+def test_a_signal_that_comes_between_start_and_wait_is_not_lost(engine):
+    server = Starting()
+    launcher = ServiceLauncher()
+    launcher.launch_service(Service(server, concurrency=engine))
+    os.kill(os.getpid(), signal.SIGTERM)
+    launcher.wait()
+    assert server.notes == ["drain"]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("idle", ["", "idle"])
+def test_a_start_that_hangs_is_ended_by_signals(engine, name, idle):
+    class Hangs(Server):
+        def start(self) -> None:
+            assert self.service is not None
+            group = self.service.thread_group
+            if idle:
+                group.add_timer(LONG, os.kill, os.getpid(), signal.Signals[name])
+                group.sleep(LONG)
+            os.kill(os.getpid(), signal.Signals[name])
+            group.sleep(LONG)
+
+    before = handlers()
+    other, hanging = Starting(), Service(Hangs(), concurrency=engine)
+    launcher = ServiceLauncher()
+    launcher.launch_service(Service(other, concurrency=engine))
+    with pytest.raises(KeyboardInterrupt if name == "SIGINT" else SystemExit):
+        launcher.launch_service(hanging)
+    assert other.notes == ["give up"]
+    assert hanging.thread_group.others() == []
+    assert handlers() == before
+
+
+def test_what_a_start_raises_stops_the_others_and_is_raised(engine):
+    class Broken(Server):
+        def start(self) -> None:
+            raise KeyError("DSN")
+
+    before = handlers()
+    other = Starting()
+    launcher = ServiceLauncher()
+    launcher.launch_service(Service(other, concurrency=engine))
+    with pytest.raises(KeyError, match="DSN"):
+        launcher.launch_service(Service(Broken(), concurrency=engine))
+    assert other.notes == ["give up"]
+    assert handlers() == before
+
+
+def test_an_exception_out_of_the_wait_stops_the_services(engine):
+    """A debugger's Ctrl-C handler raises wherever the process is."""
+
+    def handler(_number, _frame) -> None:
+        raise KeyboardInterrupt
+
+    before = handlers()
+    server = Starting(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, handler)
+    with pytest.raises(KeyboardInterrupt):
+        run(server, engine=engine)
+    assert server.notes == ["give up"]
+    assert handlers() == before
+
+
+def test_a_handler_of_the_users_own_is_given_back(engine):
+    mine = lambda *_: None
+    signal.signal(signal.SIGTERM, mine)
+    run(Starting(signal.SIGTERM), engine=engine)
+    assert signal.getsignal(signal.SIGTERM) is mine
+
+
+def test_a_server_that_fails_to_wait_does_not_hang_the_launcher(engine):
+    class Broken(Starting):
+        def wait(self) -> None:
+            raise KeyError("DSN")
+
+    with logged() as records:
+        run(Broken(signal.SIGTERM), engine=engine)
+    assert "KeyError: 'DSN'" in records[0]
+
+
+def test_more_than_one_worker_is_refused(engine):
+    launcher: Launcher = ServiceLauncher()
+    with pytest.raises(ForkdError, match="one worker per service, not 2: use a ProcessLauncher"):
+        launcher.launch_service(Service(Server(), concurrency=engine), workers=2)
+
+
+def test_services_of_both_concurrencies_are_refused(engine):
+    other = {"eventlet": "threads", "threads": "eventlet"}[engine]
+    launcher = ServiceLauncher()
+    launcher.launch_service(Service(Server(), concurrency=engine))
+    with pytest.raises(ForkdError, match="cannot share a process: use a ProcessLauncher"):
+        launcher.launch_service(Service(Server(), concurrency=other))
+    launcher.stop()
+    launcher.wait()
