@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from forkd.config.written import Text
 
 EXPECTED = '"host:port" with an IP address, "[::1]:port" or "unix:/path"'
+SHAPE = r"([^:]*|\[[^][]+\]):[0-9]{1,5}|unix:.+"
 LONGEST_UNIX_PATH = 107  # sun_path without its closing NUL, unix(7)
 _ADDRESS = re.compile(r"(\[(?P<six>[^][]+)\]|(?P<four>[^][:]*)):(?P<port>[0-9]{1,5})")
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not listened on

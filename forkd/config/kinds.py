@@ -205,13 +205,13 @@ def _matching(expected: str, pattern: str) -> Callable[[Traits], Kind]:
     return lambda _traits: Kind(expected, read, _pattern(pattern))
 
 
-def _string_that(expected: str, read: Callable[[Text], str]) -> Callable[[Traits], Kind]:
+def _string_that(expected: str, read: Callable[[Text], str], pattern: str = ".+") -> Callable[[Traits], Kind]:
     def read_text(value: Any) -> str:
         if not isinstance(value, Text) or not value:
             raise Misfit
         return read(value)
 
-    return lambda _traits: Kind(expected, read_text, {"type": "string", "minLength": 1})
+    return lambda _traits: Kind(expected, read_text, _pattern(pattern))
 
 
 def _account(expected: str, read: Callable[[str], str]) -> Callable[[Traits], Kind]:
@@ -243,17 +243,17 @@ _UNITS: dict[str, Callable[[Traits], Kind]] = {
     "text": _written,
     "output": _output,
     "service": _matching("a name of 1 to 64 letters, digits, _ and -", names.SERVICE),
-    "topic": _matching("a topic of 1 to 64 letters, digits, _, - and inner dots", names.TOPIC),
+    "topic": _matching("a topic of 1 to 64 letters, digits, _, - and ., not - or . first", names.TOPIC),
     "server": _matching('"wsgi" or "package.module:ServerSubclass"', names.SERVER),
     "app": _matching('"package.module:application" or "package.module:factory()"', names.APP),
     "argument": _matching("the name of a keyword argument", names.ARGUMENT),
     "variable": _matching("the name of an environment variable", names.VARIABLE),
     "percentage": _matching("a percentage such as 10%", _PERCENTAGE),
     "peer": _matching("uid:…, gid:…, user:… or group:…", names.PEER),
-    "transport": _string_that('"local"', names.transport),
+    "transport": _string_that('"local"', names.transport, "local"),
     "path": _string_that("a path", names.path),
     "folder": _string_that("the path of a directory", names.folder),
     "user": _account("the name or number of a user", names.user),
     "group": _account("the name or number of a group", names.group),
-    "address": _string_that(addresses.EXPECTED, addresses.read),
+    "address": _string_that(addresses.EXPECTED, addresses.read, addresses.SHAPE),
 }

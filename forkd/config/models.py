@@ -11,12 +11,13 @@ from pydantic_core import PydanticCustomError
 
 from forkd.config.fields import Field, Traits, is_spec, unwrap
 from forkd.config.kinds import Schema, check, kind
+from forkd.config.later import TAKEN
 from forkd.config.names import Misfit
 from forkd.config.shape import FileKeys, keys_of, later_keys_of
 from forkd.config.written import show
 
 Path = tuple[str | int, ...]
-_SUBSTITUTION = {"type": "string", "pattern": r"\$\{[A-Za-z_]", "description": "from the environment"}
+_SUBSTITUTION = {"type": "string", "pattern": r"\$\{[A-Za-z_]", "description": "Taken from the environment."}
 _CONFIG = pydantic.ConfigDict(extra="forbid", strict=True)
 
 
@@ -46,12 +47,9 @@ def values(document: Any) -> dict[str, Any]:
 
 def schema() -> Schema:
     """Return the JSON Schema (draft 2020-12) of a configuration file, for editors."""
-    model = model_of(FileKeys, later=False)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **model.model_json_schema(schema_generator=_Generator),
-        "title": "forkd configuration",
-    }
+    made = _referring(model_of(FileKeys, later=False).model_json_schema(schema_generator=_Generator))
+    made["$defs"]["Substitution"] = _SUBSTITUTION
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "forkd configuration"}
 
 
 @functools.cache
@@ -68,14 +66,26 @@ class _Generator(GenerateJsonSchema):
         return False
 
 
+def _referring(schema: Any) -> Any:
+    """Return a schema in which each substitution is a reference to the one definition."""
+    if schema == _SUBSTITUTION:
+        return {"$ref": "#/$defs/Substitution"}
+    if isinstance(schema, dict):
+        return {key: _referring(value) for key, value in schema.items()}
+    return [_referring(value) for value in schema] if isinstance(schema, list) else schema
+
+
 def _model_field(field: Field, *, later: bool) -> tuple[Any, Any]:
+    traits = field.traits
+    if field.name in TAKEN and not later:
+        traits = traits._replace(unit="", one_of=(TAKEN[field.name],))
     extra = {} if field.default in (None, ..., "", 0) or not _is_json(field.default) else {"default": field.default}
     said = pydantic.Field(
         default_factory=lambda: None,
-        description=field.traits.text or None,
+        description=traits.text or None,
         json_schema_extra=extra,
     )
-    return _type(field.type, field.traits, optional=field.optional, later=later), said
+    return _type(field.type, traits, optional=field.optional, later=later), said
 
 
 def _is_json(value: Any) -> bool:
@@ -129,7 +139,7 @@ def _scalar(base: type, traits: Traits, *, optional: bool) -> Any:
         except Misfit as error:
             raise _mistaken(str(error)) from None
 
-    alternatives = [found.schema]
+    alternatives = list(found.schema.get("anyOf", [found.schema]))
     if found.schema != {"type": "string"}:
         alternatives.append(_SUBSTITUTION)
     if optional:
