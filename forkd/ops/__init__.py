@@ -1,1 +1,1 @@
-
+"""What operators look at and type: tables, orders, calls."""

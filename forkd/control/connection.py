@@ -1,0 +1,118 @@
+"""One client of the control socket, as bytes and lines; what the lines mean is the endpoint's business."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+
+from forkd.control import protocol
+
+UNREAD_LIMIT = 4 * 1024 * 1024  # bytes that a client may leave unread before it is dropped
+_CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
+
+
+class Connection:
+    """Open exactly as long as it stands in `registry` under its descriptor and is registered with `epoll`.
+
+    `ticket` is what the client waits for (0: nothing), `service` whose news it is told (None: everybody's).
+    """
+
+    __slots__ = ("_epoll", "_inbound", "_leaving", "_outbound", "_reading", "_registry", "_sock", "service", "ticket")
+
+    def __init__(self, sock: socket.socket, epoll: select.epoll, registry: dict[int, Connection]) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._epoll = epoll
+        self._registry = registry
+        self._inbound = bytearray()
+        self._outbound = bytearray()
+        self._reading = True
+        self._leaving = False  # closed as soon as it has read what it was sent
+        self.ticket = 0
+        self.service: str | None = None
+        registry[sock.fileno()] = self
+        epoll.register(sock, select.EPOLLIN)
+
+    def refusal(self) -> str | None:
+        """Return why the peer may not be here: it must be root or the launcher's own user."""
+        uid = _CREDENTIALS.unpack(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
+        if uid in {0, os.geteuid()}:
+            return None
+        return f"user {uid} may not control this launcher: only root and its own user may"
+
+    @property
+    def heeded(self) -> bool:
+        """Whether what it asks for still counts."""
+        return self._reading
+
+    def ready(self, mask: int) -> list[bytes]:
+        """Take what epoll said of it; return the requests that are complete."""
+        if mask & (select.EPOLLHUP | select.EPOLLERR):  # closed in both directions: nobody is there
+            self.close()
+            return []
+        if mask & select.EPOLLOUT:
+            self._flush()
+        return self._receive() if mask & select.EPOLLIN and self._reading else []
+
+    def send(self, line: bytes) -> None:
+        """Send now or later; a client that leaves too much unread is dropped."""
+        self._outbound += line
+        self._flush()
+
+    def release(self) -> None:
+        """Let it wait for nothing more, and go once it has its answer if it has closed its own side."""
+        self.ticket = 0
+        self._leaving = self._leaving or not self._reading
+
+    def part(self, error: str) -> None:
+        """Tell why, and close."""
+        self._reading, self._leaving = False, True
+        self.send(protocol.error_line(error))
+
+    def close(self) -> None:
+        """Drop it; to do so twice is nothing."""
+        number = self._sock.fileno()
+        if number >= 0:
+            del self._registry[number]
+            self._epoll.unregister(number)
+            self._sock.close()
+
+    def _receive(self) -> list[bytes]:
+        try:
+            data = self._sock.recv(protocol.REQUEST_LIMIT)
+        except BlockingIOError:
+            return []
+        except OSError:
+            self.close()
+            return []
+        self._inbound += data
+        *lines, rest = bytes(self._inbound).split(b"\n")
+        self._inbound = bytearray(rest)
+        if len(rest) >= protocol.REQUEST_LIMIT:
+            self.part(f"a request has at most {protocol.REQUEST_LIMIT} bytes")
+            return []
+        if not data:  # it may have closed one direction only, and still read
+            self._reading, self._leaving = False, not self.ticket
+            self._flush()
+        return lines
+
+    def _flush(self) -> None:
+        if self._sock.fileno() < 0:
+            return
+        try:
+            while self._outbound:
+                del self._outbound[: self._sock.send(self._outbound)]
+        except BlockingIOError:
+            if len(self._outbound) > UNREAD_LIMIT:
+                self.close()
+                return
+        except OSError:
+            self.close()
+            return
+        if self._leaving and not self._outbound:
+            self.close()
+            return
+        wanted = (select.EPOLLIN if self._reading else 0) | (select.EPOLLOUT if self._outbound else 0)
+        self._epoll.modify(self._sock, wanted)

@@ -1,0 +1,139 @@
+"""The launcher's end of the control socket: clients' requests become events, news become their answers.
+
+It never blocks and never waits for a client: what a client does not read is bounded, and so is what it may send.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import TYPE_CHECKING, Any
+
+from forkd.control import protocol, words
+from forkd.control.connection import Connection
+from forkd.core.events import Reload, Restart, Stop
+from forkd.errors import ProtocolError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable
+
+    from forkd.core.events import Event
+    from forkd.core.state import News
+
+CONNECTIONS = 64
+
+
+class Endpoint:
+    """At most CONNECTIONS clients; for one more, the one that has been here longest and waits for nothing must go.
+
+    `fileno` is readable when `turn` has something to do: it is an epoll instance, so that the launcher's own
+    selector need not know which clients can be written to.
+    """
+
+    def __init__(self, listener: socket.socket, status: Callable[[], dict[str, Any]]) -> None:
+        self._listener = listener
+        self._status = status
+        self._epoll = select.epoll()
+        self._epoll.register(listener, select.EPOLLIN)
+        self._clients: dict[int, Connection] = {}
+        self._tickets = 0
+        self._spare = _spare_descriptor()
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch."""
+        return self._epoll.fileno()
+
+    def turn(self) -> list[Event]:
+        """Serve whoever can be served now, and return what they asked of the supervisor."""
+        events: list[Event] = []
+        for number, mask in self._epoll.poll(0, CONNECTIONS):
+            if number == self._listener.fileno():
+                self._accept()
+            elif (client := self._clients.get(number)) is not None:
+                requests = client.ready(mask)
+                while requests and client.heeded:
+                    events += self._obey(client, requests.pop(0))
+        return events
+
+    def tell(self, news: Iterable[News]) -> None:
+        """Pass on to each client what it waits for."""
+        for item in news:
+            for client in [client for client in self._clients.values() if client.ticket]:
+                _tell(client, item)
+
+    def close(self) -> None:
+        """Part with everybody: a client that waits for the end of everything takes this for it."""
+        self._listener.close()
+        for client in list(self._clients.values()):
+            client.close()
+        self._epoll.close()
+        os.close(self._spare)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._turn_away()
+            return
+        client = Connection(sock, self._epoll, self._clients)
+        if (refusal := client.refusal()) is not None:
+            client.part(refusal)
+        elif len(self._clients) > CONNECTIONS:
+            self._make_room()
+
+    def _turn_away(self) -> None:
+        """Use the spare descriptor where there is no other: a caller left waiting would wake the launcher for ever."""
+        os.close(self._spare)
+        try:
+            self._listener.accept()[0].close()
+        except OSError:
+            return
+        finally:
+            self._spare = _spare_descriptor()
+
+    def _make_room(self) -> None:
+        clients = list(self._clients.values())
+        leaver = next((client for client in clients if not client.ticket), clients[-1])
+        leaver.part("too many connections to the launcher")
+        leaver.close()
+
+    def _obey(self, client: Connection, line: bytes) -> list[Event]:
+        try:
+            request = protocol.parse_request(line)
+        except ProtocolError as error:
+            client.part(str(error))
+            return []
+        if request.verb == "status":
+            client.send(protocol.status_line(self._status()))
+            return []
+        if client.ticket:
+            client.send(protocol.error_line("one thing at a time: this connection waits for another request"))
+            return []
+        self._tickets += 1
+        client.ticket, client.service = self._tickets, request.service
+        client.send(protocol.accepted_line(client.ticket))
+        return [_event(request, client.ticket)]
+
+
+def _tell(client: Connection, item: News) -> None:
+    if item.kind == "ended":
+        if item.ticket == client.ticket:
+            client.release()
+            client.send(protocol.ended_line(item.ticket, item.ok is not False, item.text or ""))
+    elif client.service is None or item.service in {client.service, None}:
+        client.send(protocol.news_line(item, words.say(item)))
+
+
+def _event(request: protocol.Request, ticket: int) -> Event:
+    if request.verb == "reload":
+        return Reload(ticket, request.service)
+    if request.verb == "restart":
+        return Restart(ticket, request.service)
+    return Stop(ticket, request.service, request.quick)
+
+
+def _spare_descriptor() -> int:
+    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)

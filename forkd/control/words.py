@@ -1,0 +1,52 @@
+"""Says news in words, the same for the log and for a client that waits; it knows no other reader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from forkd.core.state import News
+
+_SENTENCES = {
+    "config_refused": ("error", "configuration refused: {text}"),
+    "reload_started": ("info", "reload started"),
+    "zygote_started": ("debug", "zygote of generation {generation} started, pid {pid}"),
+    "imported": ("info", "generation {generation} imported, zygote pid {pid}"),
+    "import_failed": ("error", "generation {generation} failed to import: {text}"),
+    "spawned": ("debug", "spawned, pid {pid}"),
+    "ready": ("info", "ready, pid {pid}, generation {generation}"),
+    "failed": ("error", "failed: {text}"),
+    "draining": ("info", "draining, pid {pid}"),
+    "rolled": ("info", "generation {generation} serves"),
+    "rolled_back": ("error", "rolled back to generation {generation}: {text}"),
+    "backoff": ("warning", "backoff: {text}"),
+    "service_state": ("info", "{text}"),
+    "stopping": ("info", "stopping"),
+}
+
+
+class Line(NamedTuple):
+    """A piece of news for people: how much it matters, whom it is about (`shop/0`, `shop`, `launcher`), and what."""
+
+    level: str
+    origin: str
+    text: str
+
+
+def say(news: News) -> Line:
+    """Return the news in words; `text` has several lines where a traceback came along."""
+    level, text = _said(news)
+    if news.service is None:
+        return Line(level, "launcher", text)
+    return Line(level, news.service if news.slot is None else f"{news.service}/{news.slot}", text)
+
+
+def _said(news: News) -> tuple[str, str]:
+    if news.kind == "exited":
+        return "info" if news.ok else "warning", f"pid {news.pid} exited: {news.text}"
+    if news.kind == "reload_ended":
+        return ("info", "reload done") if news.ok else ("error", f"reload failed: {news.text}")
+    if news.kind == "ended":
+        return "debug", f"request {news.ticket} {'done' if news.ok else f'failed: {news.text}'}"
+    level, pattern = _SENTENCES.get(news.kind, ("info", f"{news.kind} {{text}}"))
+    return level, pattern.format(**news._asdict())

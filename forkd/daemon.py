@@ -1,0 +1,203 @@
+"""The launcher process: `python -P -m forkd.daemon CONFIG`, which `forkd start` becomes.
+
+It joins the core's loop to the kernel, the log, the service manager and the control socket, and decides nothing
+itself. It must stay small: no service code, no YAML, and of the standard library only what is cheap.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import forkd
+from forkd import notify, process
+from forkd.control import words
+from forkd.control.endpoint import Endpoint
+from forkd.control.rundir import RuntimeDir
+from forkd.core import loop
+from forkd.core.commands import ReadConfig
+from forkd.core.events import ConfigRead, ConfigRefused, Reload, Stop
+from forkd.core.supervisor import Supervisor
+from forkd.errors import ConfigError, ForkdError
+from forkd.kernel import Kernel
+from forkd.log import Log, stamp
+from forkd.signals import blocked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from forkd.core.commands import Command
+    from forkd.core.events import Event
+    from forkd.core.spec import Config
+    from forkd.core.state import News
+
+FAILED, BAD_CONFIG = 1, 78
+_SETTLED = {"running", "stopped"}
+
+
+class Daemon:
+    """One launcher with a configuration and a runtime directory. To the core's loop it is the kernel.
+
+    What is due of its own accord (signs of life to the service manager) shortens the kernel's sleep, and nothing else.
+    """
+
+    def __init__(self, path: str, config: Config, kernel: Kernel, rundir: RuntimeDir) -> None:
+        self._path = path
+        self._kernel = kernel
+        self._rundir = rundir
+        self._log = Log(config.log_level)
+        self._notifier = notify.Notifier(notify.take_environment(os.environ, os.getpid()), kernel.now())
+        self._supervisor = Supervisor(config, kernel.now())
+        self._endpoint = Endpoint(rundir.listener, self.status)
+        kernel.watch(self._endpoint, self._endpoint.turn)
+
+    def run(self, first: Sequence[Event]) -> None:
+        """Supervise until all is down; `first` is what happened before there was anybody to observe it."""
+        self._log.info(f"forkd {forkd.__version__} starts on {self._path}, pid {os.getpid()}")
+        for event in first:
+            self._supervisor.observe(event, self.now())
+        loop.run(self._supervisor, self, self.report)
+        self._log.info("stopped")
+
+    def close(self) -> None:
+        """Let go of everything, the clients last: to one that waits for the end, this is how it comes."""
+        self._kernel.unwatch(self._endpoint)
+        self._kernel.close()
+        self._rundir.release()
+        self._notifier.close()
+        self._endpoint.close()
+
+    def now(self) -> float:
+        """Give monotonic seconds."""
+        return self._kernel.now()
+
+    def perform(self, command: Command) -> list[Event]:
+        """Have the kernel do it."""
+        return self._kernel.perform(command)
+
+    def wait(self, deadline: float | None) -> list[Event]:
+        """Have the kernel wait, but not past what the service manager expects of us."""
+        due = [at for at in (deadline, self._notifier.deadline()) if at is not None]
+        events = self._kernel.wait(min(due, default=None))
+        for event in events:
+            if isinstance(event, ConfigRead):
+                self._log.set_level(event.config.log_level)
+        return events
+
+    def report(self, news: Sequence[News]) -> None:
+        """Pass on the news of one turn: to the log, to the service manager, to the clients that wait for them."""
+        for item in news:
+            said = words.say(item)
+            self._log.write(said.level, said.text, said.origin)
+            if item.kind == "reload_started":
+                self._notifier.repeat()
+        now = self.now()
+        if news and self._notifier.active:
+            picture = self._supervisor.snapshot(now)
+            self._notifier.observe(picture["forkd"]["state"], _summary(picture))
+        self._notifier.tick(now)
+        self._endpoint.tell(news)
+
+    def status(self) -> dict[str, Any]:
+        """Return the picture of `forkd status --json` without what /proc knows."""
+        now = self.now()
+        picture = self._supervisor.snapshot(now)
+        last = picture["forkd"]["last_reload"]
+        who = {"version": forkd.__version__, "pid": os.getpid()}
+        picture["forkd"] = {
+            **who,
+            "state": picture["forkd"]["state"],
+            "uptime": round(picture["forkd"]["uptime"], 3),
+            "config": self._path,
+            "generation": picture["forkd"]["generation"],
+            "last_reload": last and {**last, "at": _wall_clock(last["at"], now)},
+        }
+        for service in picture["services"]:
+            service["workers"] = [self._described(worker, now) for worker in service["workers"]]
+        return picture
+
+    def _described(self, worker: dict[str, Any], now: float) -> dict[str, Any]:
+        counters = self._kernel.describe(worker["id"])
+        last = worker.pop("last_exit")
+        worker["uptime"] = round(worker["uptime"], 3)
+        beat = counters.heartbeat if counters else 0.0
+        worker["heartbeat_age"] = round(max(0.0, now - beat), 3) if beat else None
+        for name in ("requests", "in_flight", "errors"):
+            worker[name] = getattr(counters, name) if counters else None
+        worker["last_exit"] = last and {**last, "at": _wall_clock(last["at"], now)}
+        return worker
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the launcher on a configuration file; return its exit code."""
+    (path,) = arguments
+    process.set_title(f"forkd: launcher [{os.path.basename(path)}]")
+    try:
+        _run(path)
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 -- there is no log before there is a configuration
+        return BAD_CONFIG
+    except ForkdError as error:
+        print(f"forkd: {error}", file=sys.stderr)  # noqa: T201 -- as above
+        return FAILED
+    return 0
+
+
+def _run(path: str) -> None:
+    kernel = Kernel(path, "")
+    config, first = _read(kernel)
+    if config is None:
+        kernel.close()
+        return
+    # A signal that comes while one kernel hands over to the next waits, and is taken by that one.
+    with blocked():
+        kernel.close()
+        rundir = RuntimeDir(config.runtime_dir)
+        daemon = Daemon(path, config, Kernel(path, rundir.path), rundir)
+    try:
+        daemon.run(first)
+    finally:
+        daemon.close()
+
+
+def _read(kernel: Kernel) -> tuple[Config | None, list[Event]]:
+    """Read the configuration as a reload does; None when told to stop meanwhile.
+
+    With it comes what else happened: a HUP after the file was opened asks for a second reading.
+    Raises ConfigError.
+    """
+    events = kernel.perform(ReadConfig())
+    rest: list[Event] = []
+    while True:
+        for event in events:
+            if isinstance(event, ConfigRead):
+                return event.config, rest
+            if isinstance(event, ConfigRefused):
+                raise ConfigError(list(event.problems))
+            if isinstance(event, Stop):
+                return None, []
+            if isinstance(event, Reload):
+                rest.append(event)
+        events = kernel.wait(None)
+
+
+def _summary(picture: dict[str, Any]) -> str:
+    """Return how the services are, in words for `systemctl status`."""
+    services = picture["services"]
+    good = sum(service["state"] in _SETTLED for service in services)
+    ready = sum(service["ready"] for service in services)
+    text = f"{picture['forkd']['state']}: {good} of {len(services)} services as wanted, {ready} workers ready"
+    for service in services:
+        if service["state"] not in _SETTLED:
+            text += f"; {service['name']} {service['state']}" + (f" ({service['error']})" if service["error"] else "")
+    return text[:500]
+
+
+def _wall_clock(at: float, now: float) -> str:
+    return stamp(time.time() - (now - at))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,42 @@
+"""`forkd run`: one service of a configuration in this very process, for debuggers; no launcher, no zygote, no fork."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from forkd import assembly, config, process, threadgroup, worker
+from forkd.errors import ForkdError
+from forkd.launcher import ServiceLauncher
+
+if TYPE_CHECKING:
+    from forkd.core.spec import ServiceSpec
+
+
+def run(path: str, name: str) -> None:
+    """Run the service `name` of the configuration at `path` until a signal stops it.
+
+    Raises ForkdError for a name that is not there, and what the service's own code raises.
+    """
+    read = config.read(path)
+    spec = next((spec for spec in read.services if spec.name == name), None)
+    if spec is None:
+        names = ", ".join(spec.name for spec in read.services)
+        raise ForkdError(f"no service is named {name!r} in {path}; there are: {names}")
+    _become(spec, read.runtime_dir)
+    threadgroup.prepare(spec.concurrency)
+    worker.log_to_stderr(spec.name)
+    assembly.enter(spec)
+    service = assembly.load(spec)()
+    launcher = ServiceLauncher()
+    launcher.launch_service(service)
+    launcher.wait()
+
+
+def _become(spec: ServiceSpec, runtime_dir: str) -> None:
+    """Take on what a zygote would be given before it imports anything."""
+    os.environ.update(spec.environment)
+    os.environ["FORKD_RUNTIME_DIR"] = runtime_dir
+    if spec.umask is not None:
+        os.umask(spec.umask)
+    process.become(process.account(spec.user, spec.group))

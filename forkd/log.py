@@ -1,0 +1,80 @@
+"""The launcher's own lines on stderr; it must never block, raise or buffer, whoever reads them or does not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+STDERR = 2
+# poll(2) calls a pipe writable when a whole page fits, and a socket when far more does: a longer line could block.
+LINE_LIMIT = 4096
+
+
+class Log:
+    """Lines `2026-01-01T00:00:00.123Z INFO  origin: text`; one that cannot be written at once is dropped and counted.
+
+    The count is said before the next line that can be written.
+    """
+
+    __slots__ = ("_fd", "_poll", "_threshold", "dropped")
+
+    def __init__(self, level: str = "info", fd: int = STDERR) -> None:
+        self.dropped = 0
+        self._fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self.set_level(level)
+
+    def set_level(self, level: str) -> None:
+        """Write lines of `level` (debug, info, warning, error) and above from now on."""
+        self._threshold = LEVELS[level]
+
+    def debug(self, text: str, origin: str = "launcher") -> None:
+        """Write what only somebody who debugs forkd wants to know."""
+        self.write("debug", text, origin)
+
+    def info(self, text: str, origin: str = "launcher") -> None:
+        """Write what happened as it should."""
+        self.write("info", text, origin)
+
+    def warning(self, text: str, origin: str = "launcher") -> None:
+        """Write what went wrong and is being dealt with."""
+        self.write("warning", text, origin)
+
+    def error(self, text: str, origin: str = "launcher") -> None:
+        """Write what went wrong and needs somebody's hand."""
+        self.write("error", text, origin)
+
+    def write(self, level: str, text: str, origin: str = "launcher") -> None:
+        """Write each line of `text` by itself; control characters are escaped, since workers have a say in the text."""
+        if LEVELS[level] < self._threshold:
+            return
+        if self.dropped and self._put("warning", f"{self.dropped} lines lost: stderr took no more", "launcher"):
+            self.dropped = 0
+        for line in text.splitlines() or [""]:
+            if not self._put(level, line, origin):
+                self.dropped += 1
+
+    def _put(self, level: str, text: str, origin: str) -> bool:
+        line = f"{stamp(time.time())} {level.upper():<5} {origin}: {printable(text)}"
+        raw = line.encode(errors="backslashreplace")[: LINE_LIMIT - 1] + b"\n"
+        with contextlib.suppress(OSError):  # the reader went away: nobody is left to be told
+            if [event for _, event in self._poll.poll(0) if event & select.POLLOUT]:
+                return os.write(self._fd, raw) == len(raw)
+        return False
+
+
+def stamp(seconds: float) -> str:
+    """Return a time of the wall clock (seconds since 1970) as ISO 8601 in UTC, to the millisecond."""
+    whole, fraction = divmod(seconds, 1)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int(fraction * 1000):03d}Z"
+
+
+def printable(text: str) -> str:
+    """Return `text` with each control character as an escape: it may come from a worker and go to a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,132 @@
+"""`forkd status`: the launcher's picture with what /proc knows of the workers, as a table or as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from forkd.errors import ForkdError
+from forkd.ops import proc, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# A service that reloads still serves; one that an operator stopped is as wanted.
+_AS_WANTED = {"running", "reloading", "stopped"}
+_COLOURS = {
+    "running": "green",
+    "ready": "green",
+    "starting": "yellow",
+    "reloading": "yellow",
+    "stopping": "yellow",
+    "degraded": "red",
+    "backoff": "red",
+    "failed": "red",
+    "killed": "red",
+}
+_SERVICE_HEADS = ("SERVICE", "STATE", "READY", "GEN", "RESTARTS", "LISTEN")
+_WORKER_HEADS = (
+    *("WORKER", "PID", "PHASE", "GEN", "UPTIME", "RESTARTS", "BEAT", "REQUESTS", "ACTIVE", "ERRORS"),
+    *("RSS", "PSS", "CPU", "FDS", "THREADS", "LAST EXIT"),
+)
+
+
+def complete(picture: dict[str, Any], service: str | None) -> dict[str, Any]:
+    """Return the picture of `forkd status --json`: of one service or all, each worker with what /proc tells of it.
+
+    Raises ForkdError when there is no such service.
+    """
+    chosen = [one for one in picture["services"] if service in {None, one["name"]}]
+    if service is not None and not chosen:
+        names = ", ".join(one["name"] for one in picture["services"]) or "none"
+        raise ForkdError(f"no service is named {service!r}; there are: {names}")
+    for one in chosen:
+        one["workers"] = [_completed(worker, picture["forkd"]["pid"]) for worker in one["workers"]]
+    return {"forkd": picture["forkd"], "services": chosen}
+
+
+def as_wanted(picture: dict[str, Any]) -> bool:
+    """Tell whether every service has what it is wanted to have."""
+    return all(one["state"] in _AS_WANTED and one["ready"] >= one["wanted"] for one in picture["services"])
+
+
+def lines(picture: dict[str, Any], paint: table.Paint) -> Iterable[str]:
+    """Yield the picture as people read it."""
+    yield from _head(picture["forkd"])
+    services = picture["services"]
+    if services:
+        yield ""
+        yield from table.lines(_SERVICE_HEADS, [_service_row(one) for one in services], paint)
+    for one in services:
+        if one["error"]:
+            yield f"{one['name']}: {table.one_line(one['error'])}"
+    workers = [_worker_row(one["name"], worker) for one in services for worker in one["workers"]]
+    if workers:
+        yield ""
+        yield from table.lines(_WORKER_HEADS, workers, paint)
+
+
+def _completed(worker: dict[str, Any], parent: int) -> dict[str, Any]:
+    used = proc.usage(worker["pid"], parent) if worker["pid"] else proc.Usage()
+    last_exit = worker.pop("last_exit")
+    share = None
+    if used.cpu_seconds is not None and worker["uptime"] > 0:
+        share = round(100 * used.cpu_seconds / worker["uptime"], 1)
+    return {
+        **worker,
+        "rss": used.rss,
+        "pss": used.pss,
+        "cpu": share,
+        "cpu_seconds": used.cpu_seconds,
+        "fds": used.fds,
+        "threads": used.threads,
+        "last_exit": last_exit,
+    }
+
+
+def _head(forkd: dict[str, Any]) -> Iterable[str]:
+    yield (
+        f"forkd {forkd['version']}, pid {forkd['pid']}: {forkd['state']} for {table.duration(forkd['uptime'])}, "
+        f"generation {forkd['generation']}, {forkd['config']}"
+    )
+    last = forkd["last_reload"]
+    if last is not None:
+        yield f"last reload at {last['at']}: " + ("done" if last["ok"] else "failed")
+        yield from (f"  {table.one_line(line)}" for line in (last["error"] or "").splitlines())
+
+
+def _service_row(one: dict[str, Any]) -> list[table.Cell]:
+    return [
+        table.Cell(one["name"]),
+        table.Cell(one["state"], _COLOURS.get(one["state"])),
+        table.Cell(f"{one['ready']}/{one['wanted']}", right=True),
+        table.number(one["generation"]),
+        table.number(one["restarts"]),
+        table.Cell(" ".join(one["listen"]) or "-"),
+    ]
+
+
+def _worker_row(service: str, worker: dict[str, Any]) -> list[table.Cell]:
+    return [
+        table.Cell(f"{service}/{worker['slot']}"),
+        table.number(worker["pid"]),
+        table.Cell(worker["phase"], _COLOURS.get(worker["phase"])),
+        table.number(worker["generation"]),
+        table.Cell(table.duration(worker["uptime"]), right=True),
+        table.number(worker["restarts"]),
+        table.Cell(table.duration(worker["heartbeat_age"]), right=True),
+        table.number(worker["requests"]),
+        table.number(worker["in_flight"]),
+        table.number(worker["errors"]),
+        table.Cell(table.size(worker["rss"]), right=True),
+        table.Cell(table.size(worker["pss"]), right=True),
+        table.Cell("-" if worker["cpu"] is None else f"{worker['cpu']:.1f}%", right=True),
+        table.number(worker["fds"]),
+        table.number(worker["threads"]),
+        table.Cell(_exit(worker["last_exit"])),
+    ]
+
+
+def _exit(last: dict[str, Any] | None) -> str:
+    if last is None:
+        return "-"
+    return f"{last['at']} {table.one_line(last['reason'])}"
