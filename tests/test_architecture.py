@@ -193,16 +193,21 @@ def test_the_core_has_no_clock_no_process_no_io(module):
 
 
 def closure(module: str) -> set[str]:
-    """Return all modules that importing `module` imports, as far as forkd's own sources tell."""
+    """Return all modules that a process of `module` imports, early or late, as far as forkd's own sources tell."""
     assert module in TREES
     found: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
         parents = {name.rpartition(".")[0]} if "." in name else set()
-        below = {item.target for item in IMPORTS.get(name, ()) if not item.typing} | parents
-        waiting += below - found
-        found |= below
+        # The package of the configuration imports late what its callers in other processes ask of it.
+        below = {
+            item.target
+            for item in IMPORTS.get(name, ())
+            if not item.typing and not (item.lazy and name == "forkd.config")
+        }
+        waiting += (below | parents) - found
+        found |= below | parents
     return found | {module}
 
 
