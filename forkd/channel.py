@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import struct
+from select import POLLIN, poll  # bound here, since eventlet takes it away from `select`
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forkd.errors import ChannelClosed, ProtocolError
@@ -36,7 +37,7 @@ class Message(NamedTuple):
 
 
 class Channel:
-    """One end of a pair; it never blocks, and once it has raised ChannelClosed it goes on doing so."""
+    """One end of a pair; it never blocks but in `wait`, and once it has raised ChannelClosed it goes on doing so."""
 
     __slots__ = ("_ancillary", "_sock")
 
@@ -54,9 +55,11 @@ class Channel:
         """Close this end; closing twice is harmless."""
         self._sock.close()
 
-    def detach(self) -> int:
-        """Give up the descriptor without closing it."""
-        return self._sock.detach()
+    def wait(self) -> None:
+        """Block this process, green threads and all, until there is something to receive or the other end is gone."""
+        poller = poll()
+        poller.register(self._sock.fileno(), POLLIN)
+        poller.poll()
 
     def send(self, body: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Send one message at once.
@@ -102,10 +105,11 @@ class Channel:
             raise
 
 
-def pair() -> tuple[Channel, Channel]:
-    """Make a channel; the first end is the launcher's, where each message bears its sender's pid."""
+def pair(*, attested: bool = True) -> tuple[Channel, Channel]:
+    """Make a channel; the first end is the launcher's, where each message bears its sender's pid if `attested`."""
     upper, lower = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    upper.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
+    if attested:
+        upper.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
     return Channel(upper), Channel(lower)
 
 

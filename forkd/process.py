@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import grp
 import importlib.machinery
@@ -18,6 +17,7 @@ from forkd.signals import blocked
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SUBREAPER = "FORKD_SUBREAPER"  # the environment variable that says which process is one
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
 
 
@@ -57,8 +57,14 @@ def _live(child: Callable[[], int], reset: Callable[[], None]) -> None:
 
 
 def become_subreaper() -> None:
-    """Become the parent of every descendant whose own parent ends."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    """Become the parent of every descendant whose own parent ends, for good and over every exec.
+
+    Calling it again costs nothing, so who execs the launcher does it first: the launcher itself has
+    no room for ctypes.
+    """
+    if os.environ.get(SUBREAPER) != str(os.getpid()):
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        os.environ[SUBREAPER] = str(os.getpid())
 
 
 def die_with_parent(number: int) -> None:
@@ -141,7 +147,16 @@ def _group(group: str) -> int:
 
 
 def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
-        code = ctypes.get_errno()
+    code = _libc_prctl()(option, value)
+    if code != 0:
         raise OSError(code, os.strerror(code))
+
+
+@functools.cache
+def _libc_prctl() -> Callable[[int, int], int]:
+    """Return a function that calls prctl(2) and returns 0 or the error's number."""
+    import ctypes  # lazy: large, and the launcher that was execed by `forkd start` never needs it
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+    return lambda option, value: ctypes.get_errno() if libc.prctl(option, value, 0, 0, 0) else 0

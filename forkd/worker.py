@@ -94,12 +94,11 @@ def _start(birth: Birth, build: Callable[[], Service], signals: Signals) -> Serv
     """Make the service and start it; when this returns it serves."""
     service = build()
     identity = WorkerIdentity(os.uname().nodename, birth.spec.name, birth.identity.slot, birth.identity.id)
-    board = Board(birth.belongings.board)
+    board = Board(birth.belongings.board)  # which gives the first sign of life
     service.adopt(Inheritance(birth.belongings.listeners, board, identity, birth.spec.stop_timeout))
     # Until here a signal ends the worker at once, for it serves nobody. From here on it is heeded when all is started.
     signals.install((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
     service.start()
-    service.thread_group.add_timer(HEARTBEAT, board.beat)
     return service
 
 
@@ -145,6 +144,7 @@ def log_to_stderr(origin: str) -> None:
 
 def _serve(service: Service, signals: Signals, to: Channel) -> None:
     """Return when the service has stopped."""
+    service.thread_group.add_timer(HEARTBEAT, service.board.beat)
     while True:
         service.thread_group.wait_readable(signals.fileno())
         for number in signals.take():

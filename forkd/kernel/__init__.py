@@ -11,7 +11,7 @@ from forkd.core.commands import ReadConfig, Retire, Signal, Spawn, StartZygote
 from forkd.core.events import Reload, Stop
 from forkd.kernel.nursery import Nursery
 from forkd.kernel.reader import ConfigReader
-from forkd.kernel.selector import HasFileno, OnReady, Selector
+from forkd.kernel.selector import Selector
 from forkd.signals import Signals
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from forkd.core.commands import Command
     from forkd.core.events import Event
+    from forkd.kernel.selector import HasFileno, OnReady
     from forkd.scoreboard import Counters
 
 _SIGNALS = (

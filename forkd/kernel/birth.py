@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 
 ZYGOTE_CHANNEL = 3  # the descriptor; after 0, 1 and 2 it is all that a zygote inherits
 _STDIN, _STDOUT = 0, 1
-# What systemd tells the launcher is not for the services: it knows one main process, and one watchdog.
-_NOT_INHERITED = ("LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+# What is for the launcher alone. To systemd there is one main process, and one watchdog.
+_NOT_INHERITED = (
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    process.SUBREAPER,
+)
 
 
 def become_zygote(spec: ServiceSpec, lower: Channel, runtime_dir: str) -> int:

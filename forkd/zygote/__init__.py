@@ -12,14 +12,13 @@ import logging
 import os
 import socket
 import sys
-from functools import partial
 from select import POLLIN, poll  # eventlet takes it away from `select`, but the zygote itself stays plain
 from typing import TYPE_CHECKING, NamedTuple
 
-from forkd import channel, threadgroup, worker
+from forkd import channel, process, threadgroup, worker
 from forkd.core.spec import ServiceSpec
 from forkd.errors import ChannelClosed, ForkdError, ProtocolError
-from forkd.zygote.forking import fork_orphan
+from forkd.zygote.forking import Spare, fork_ahead
 from forkd.zygote.undertaker import Undertaker
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
     from forkd.channel import Channel, Message
     from forkd.service import Service
+
+_QUIET = 50  # ms without an order, after which a spare is forked: the workers that start now need the processor more
 
 _log = logging.getLogger("forkd.zygote")
 
@@ -48,69 +49,91 @@ class Zygote:
         self._channel = upper
         self._build = build
         self._undertaker = Undertaker()
-        self._warned = False
+        self._spare: Spare | None = None
 
     def run(self) -> None:
         """Fork when told to, until the launcher closes the channel or is gone; then see the workers to their end."""
+        self._warn_of_threads()
         poller = poll()
         poller.register(self._channel.fileno(), POLLIN)
         poller.register(self._undertaker.fileno(), POLLIN)
         with contextlib.suppress(ChannelClosed):
             while True:
-                poller.poll()
-                self._undertaker.bury()
-                if message := self._channel.receive():
-                    self._obey(message)
+                if poller.poll(_QUIET if self._spare is None else None):
+                    self._undertaker.bury()
+                    if message := self._channel.receive():
+                        self._obey(message)
+                else:
+                    self._fork_spare()
         # First of all: somebody may be waiting to take the ports.
         for listener in self._life.listeners.values():
             listener.close()
+        if self._spare is not None:
+            self._spare.close()
         self._undertaker.finish(self._life.spec.stop_timeout)
 
     def _obey(self, message: Message) -> None:
         match message.body:
-            case {"type": "fork", "id": int(id), "slot": int(slot), "listen": list(addresses)}:
-                upper, board, *listeners = message.fds
-                own = open_listeners(addresses, listeners)
-                shared = self._life.listeners
-                identity = worker.Identity(self._life.generation, slot, id)
-                belongings = worker.Belongings(channel.from_fd(upper), board, {**shared, **own})
-                self._fork(worker.Birth(self._life.spec, identity, belongings, self._build))
-                belongings.channel.close()
-                os.close(board)
-                for listener in own.values():
-                    listener.close()
+            case {"type": "fork"}:
+                self._spawn(message)
+                for fd in message.fds:
+                    os.close(fd)
             case {"type": "adopt", "pid": int(pid)}:
                 self._undertaker.take_in(pid, message.fds[0])
             case _:
                 msg = f"the launcher said {message.body['type']!r}, which this zygote does not understand"
                 raise ProtocolError(msg)
 
-    def _fork(self, birth: worker.Birth) -> None:
-        self._warn_of_threads()
-        sys.stdout.flush()  # what is left in the buffer would be written by every worker again
-        gc.freeze()
+    def _spawn(self, message: Message) -> None:
+        """Have the spare become the worker; when there is none, or it has been killed, a new one."""
         try:
-            pid, pidfd = fork_orphan(partial(self._become, birth), self._life.launcher_pid)
+            spare = self._spare or self._fork()
+            self._spare = None
+            try:
+                spare.orders.send(message.body, message.fds)
+            except ChannelClosed:
+                os.close(spare.pidfd)
+                spare = self._fork()
+                spare.orders.send(message.body, message.fds)
         except (OSError, ForkdError) as error:
-            worker.tell_failure(birth.belongings.channel, error)
-        else:
-            self._undertaker.take_in(pid, pidfd)
+            worker.tell_failure(channel.from_fd(os.dup(message.fds[0])), error)
+            return
+        spare.close()
+        self._undertaker.take_in(spare.pid, spare.pidfd)
 
-    def _become(self, birth: worker.Birth) -> int:
-        """Be no zygote any more, but a worker."""
+    def _fork_spare(self) -> None:
+        # When there is no room for it now, whoever asks for a worker is told.
+        with contextlib.suppress(OSError, ForkdError):
+            self._spare = self._fork()
+
+    def _fork(self) -> Spare:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what is left in the buffer would be written by every worker again
+        gc.freeze()
+        return fork_ahead(self._let_go, self._become, self._life.launcher_pid)
+
+    def _let_go(self) -> None:
+        """Be no zygote any more, but a spare."""
         self._channel.close()
         self._undertaker.close()
+        process.set_title(f"forkd: {self._life.spec.name} spare gen {self._life.generation}")
+
+    def _become(self, orders: Message) -> int:
+        """Be a spare no more, but a worker."""
+        upper, board, *listeners = orders.fds
+        own = open_listeners(orders.body["listen"], listeners)
+        belongings = worker.Belongings(channel.from_fd(upper), board, {**self._life.listeners, **own})
+        identity = worker.Identity(self._life.generation, orders.body["slot"], orders.body["id"])
         try:
-            birth.belongings.channel.send({"type": "spawned"})
+            belongings.channel.send({"type": "spawned"})
         except ChannelClosed:
             return 1  # the launcher has given it up
-        return worker.live(birth)
+        return worker.live(worker.Birth(self._life.spec, identity, belongings, self._build))
 
     def _warn_of_threads(self) -> None:
         tasks = len(os.listdir("/proc/self/task"))
-        if tasks == 1 or self._warned:
+        if tasks == 1:
             return
-        self._warned = True
         names = ", ".join(threadgroup.strays(self._life.spec.concurrency)) or "without a name in Python"
         text = (
             "importing started %d threads (%s), which no worker will have, nor the locks they hold: set preload: false"

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import sys
-from select import POLLIN, poll
 from typing import TYPE_CHECKING
 
 from forkd import assembly, channel, process, threadgroup, worker
@@ -57,9 +56,7 @@ def main() -> int:
 
 
 def _receive_life(upper: Channel) -> Life:
-    waiting = poll()
-    waiting.register(upper.fileno(), POLLIN)
-    waiting.poll()
+    upper.wait()
     message = upper.receive()
     if message is None or message.body.get("protocol") != PROTOCOL:
         msg = f"the launcher does not speak version {PROTOCOL} of the channel's protocol: restart it after an upgrade"

@@ -1,4 +1,8 @@
-"""How a worker comes to be the launcher's child although a zygote forks it: by two forks, the first of which ends."""
+"""How a worker comes to be the launcher's child although a zygote forks it: by two forks, the first of which ends.
+
+Forking a large process twice takes longer than all the rest of a worker's start, so it is done
+ahead: a spare process waits, fully forked, until a worker is needed.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,7 @@ import os
 import posix  # its `waitpid` stays the plain one in a process where eventlet has replaced that of `os`
 import signal
 from functools import partial
-from select import POLLIN, poll  # as in the zygote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from forkd import channel, process
 from forkd.errors import ChannelClosed, ForkdError
@@ -15,28 +18,42 @@ from forkd.errors import ChannelClosed, ForkdError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from forkd.channel import Channel
+    from forkd.channel import Channel, Message
 
 
-def fork_orphan(life: Callable[[], int], adopter: int) -> tuple[int, int]:
-    """Fork a process that runs `life` as a child of the subreaper `adopter`; give its pid and a pidfd of it.
+class Spare(NamedTuple):
+    """A process that waits for its orders as a child of the launcher; when `orders` is closed without any, it exits."""
 
-    It leads a process group of its own and gets TERM when the adopter ends. Raises OSError or
-    ForkdError when there is none.
+    pid: int
+    pidfd: int
+    orders: channel.Channel
+
+    def close(self) -> None:
+        """Let it go, with its orders or without."""
+        self.orders.close()
+
+
+def fork_ahead(prepare: Callable[[], None], life: Callable[[Message], int], adopter: int) -> Spare:
+    """Fork a process that is a child of the subreaper `adopter`: it runs `prepare` and waits, and then `life`.
+
+    Before its life it becomes the leader of a process group and asks for TERM at the adopter's end.
+    Raises OSError or ForkdError when there is none to be had.
     """
-    there, here = channel.pair()
+    here, there = channel.pair(attested=False)
     try:
-        middle = process.fork(partial(_be_middle, (here, there), life, adopter), _keep)
+        middle = process.fork(partial(_be_middle, here, there, partial(_be_orphan, prepare, life, adopter)), _keep)
         there.close()
         posix.waitpid(middle, 0)
-        return _release(here)
+        # Now that the middle one is dead, the orphan has its new parent.
+        return _meet(here)
+    except BaseException:
+        here.close()
+        raise
     finally:
         there.close()
-        here.close()
 
 
-def _release(here: Channel) -> tuple[int, int]:
-    """Let the orphan go: now that the middle one is dead it has its new parent."""
+def _meet(here: Channel) -> Spare:
     try:
         born = here.receive()
     except ChannelClosed:
@@ -44,15 +61,14 @@ def _release(here: Channel) -> tuple[int, int]:
     if born is None or not born.fds:
         msg = f"cannot fork: {born.body['error'] if born else 'the process in the middle died'}"
         raise ForkdError(msg)
-    here.send({"type": "go"})
-    return born.body["pid"], born.fds[0]
+    return Spare(born.body["pid"], born.fds[0], here)
 
 
-def _be_middle(ends: tuple[Channel, Channel], life: Callable[[], int], adopter: int) -> int:
-    there = ends[1]
+def _be_middle(here: Channel, there: Channel, orphan: Callable[[Channel], int]) -> int:
+    here.close()
     try:
-        pid = process.fork(partial(_be_orphan, ends, life, adopter), _default_signals)
-        # A pidfd made by the parent is surely of this child, dead or alive.
+        pid = process.fork(partial(orphan, there), _default_signals)
+        # A pidfd that the parent makes is surely of this child, dead or alive.
         pidfd = os.pidfd_open(pid)
     except OSError as error:
         there.send(channel.failed(str(error), ""))
@@ -61,21 +77,20 @@ def _be_middle(ends: tuple[Channel, Channel], life: Callable[[], int], adopter: 
     return 0
 
 
-def _be_orphan(ends: tuple[Channel, Channel], life: Callable[[], int], adopter: int) -> int:
-    here, there = ends
-    here.close()
-    waiting = poll()
-    waiting.register(there.fileno(), POLLIN)
-    waiting.poll()
+def _be_orphan(prepare: Callable[[], None], life: Callable[[Message], int], adopter: int, there: Channel) -> int:
+    prepare()
+    there.wait()
     try:
-        there.receive()
+        orders = there.receive()
     except ChannelClosed:
-        return 1  # the zygote died, so it is unknown whose child this is, and nobody would look after it
+        return 0  # the zygote has ended, and nobody would look after this one
     there.close()
+    if orders is None:
+        return 1
     os.setpgid(0, 0)
     process.die_with_parent(signal.SIGTERM)
     # Asked after that, lest the adopter's death fall in between.
-    return life() if os.getppid() == adopter else 1
+    return life(orders) if os.getppid() == adopter else 1
 
 
 def _keep() -> None:
