@@ -11,11 +11,11 @@ class Options(NamedTuple):
     keepalive_timeout: float = 5.0
     """How long an idle keep-alive connection is kept; 0: none is kept alive."""
     header_timeout: float = 10.0
-    """How long a client may take to send a request head, from its first byte (from the accept for the first one)."""
+    """How long a client may take to send a request head, from its first byte, or from connecting; 0: no limit."""
     request_line_limit: int = 8190
     """Longest request line, without its line end."""
     header_limit: int = 65536
-    """Longest request head, all its lines together."""
+    """Longest request head, all its lines and their line ends together."""
     body_limit: int = 0
     """Longest request body; 0: no limit."""
     backlog: int = 2048

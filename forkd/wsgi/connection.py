@@ -1,0 +1,125 @@
+"""One client's connection: its socket, what was received and not yet used, and how a request's thread uses it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from forkd.wsgi.refusal import BodyRefused, ClientGone
+
+if TYPE_CHECKING:
+    from _socket import socket
+
+    from forkd.wsgi.head import Request
+
+RECEIVE_SIZE = 65536
+STALL_TIMEOUT = 30.0
+"""Seconds that a client may go without sending the body, or taking the response, that a thread waits with."""
+
+# Who owns a connection: the loop, which reads its next head, until it is BUSY; then the one thread that serves it.
+IDLE, HEAD, BUSY, LINGER, CLOSED = range(5)
+
+
+class Waiter(Protocol):
+    """The part of an engine that a request's thread needs."""
+
+    def wait(self, conn: Connection, *, write: bool, timeout: float) -> bool:
+        """Block the calling thread until the socket is ready, at most `timeout` seconds; return whether it is."""
+
+
+class Connection:
+    """A socket in non-blocking mode, and the bytes received on it that no request has used.
+
+    `buffer` is None when there are none, which costs an idle connection nothing. `deadline` is the monotonic instant
+    at which the loop ends what the connection's state is waiting for. `handle` belongs to the engine.
+    """
+
+    __slots__ = (
+        "buffer",
+        "cutoff",
+        "deadline",
+        "engine",
+        "fd",
+        "gone",
+        "handle",
+        "peer",
+        "prepared",
+        "request",
+        "sock",
+        "state",
+    )
+
+    def __init__(self, sock: socket, peer: tuple[str, str], prepared: dict[str, Any], engine: Waiter) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.peer = peer  # address and port
+        self.prepared = prepared
+        self.engine = engine
+        self.buffer: bytearray | None = None
+        self.state = IDLE
+        self.deadline = 0.0
+        self.cutoff = 0.0
+        self.gone = False  # the client is, or it might as well be
+        self.request: Request | None = None
+        self.handle: Any = None
+
+    def receive(self, size: int) -> bytes:
+        """Return 1 to `size` bytes of the request's body; raise `ClientGone` at the end of the stream."""
+        if self.buffer:
+            data = bytes(self.buffer[:size])
+            del self.buffer[:size]
+            return data
+        while True:
+            try:
+                data = self.sock.recv(size)
+            except BlockingIOError:
+                if not self.engine.wait(self, write=False, timeout=STALL_TIMEOUT):
+                    raise BodyRefused(408, "the body did not come in time") from None
+                continue
+            except OSError as error:
+                raise self._lost(str(error)) from error
+            if not data:
+                raise self._lost("closed before the end of the body")
+            return data
+
+    def receive_line(self, limit: int) -> bytes:
+        """Return the next line without its CRLF; raise `BodyRefused` for a longer one, or one with a bare CR or LF."""
+        buffer = self.buffer = self.buffer if self.buffer is not None else bytearray()
+        while (end := buffer.find(b"\n")) < 0:
+            if len(buffer) > limit:
+                break
+            held = bytes(buffer)
+            buffer.clear()
+            more = self.receive(RECEIVE_SIZE)
+            buffer += held
+            buffer += more
+        if not 0 < end <= limit or buffer[end - 1] != 0x0D or buffer.find(b"\r", 0, end) != end - 1:
+            raise BodyRefused(400, "malformed line in a chunked body")
+        line = bytes(buffer[: end - 1])
+        del buffer[: end + 1]
+        return line
+
+    def send(self, data: bytes) -> None:
+        """Hand all of `data` to the kernel; raise `ClientGone` when the client does not take it, or is gone."""
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise self._lost(str(error)) from error
+        if sent != len(data):
+            self._send_rest(memoryview(data)[sent:])
+
+    def _send_rest(self, rest: memoryview) -> None:
+        while rest:
+            if not self.engine.wait(self, write=True, timeout=STALL_TIMEOUT):
+                raise self._lost("it does not take the response")
+            try:
+                rest = rest[self.sock.send(rest) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self._lost(str(error)) from error
+
+    def _lost(self, cause: str) -> ClientGone:
+        self.gone = True
+        return ClientGone(f"the client is gone: {cause}")

@@ -1,0 +1,135 @@
+"""Every connection of this process that is open, and how each of them ends; it reads no request.
+
+Its methods may be called by the loop and by requests' threads, each for a connection that is its own at the time.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from _socket import SHUT_RDWR, SHUT_WR  # as in listener.py
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from forkd.wsgi.connection import BUSY, CLOSED, IDLE, LINGER, RECEIVE_SIZE, Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forkd.threadgroup import Event
+    from forkd.wsgi.engine import Loop
+    from forkd.wsgi.options import Options
+
+LINGER_TIMEOUT = 1.0  # seconds without a byte after which a client that was answered for the last time is given up
+LONGEST_LINGER = 30.0  # seconds that one may go on sending a body which nobody wants
+
+
+class Connections:
+    """The open connections and their deadlines.
+
+    `draining` is set once, with the instant until which those that never sent a request may stay; when the last one
+    is gone after that, `empty` is set. `on_room` is called when one has gone while `full` was set.
+    """
+
+    def __init__(self, loop: Loop, options: Options, empty: Event) -> None:
+        self.draining = False
+        self.full = False
+        self.on_room: Callable[[], None] | None = None
+        self._open: set[Connection] = set()
+        self._loop = loop
+        self._empty = empty
+        self._keepalive = options.keepalive_timeout
+        self._drain_by = math.inf
+        timeouts = (options.keepalive_timeout, options.header_timeout, LINGER_TIMEOUT)
+        # No deadline is ever set nearer than this, so looking at them all this often misses none.
+        self.period = min(timeout for timeout in timeouts if timeout)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, conn: Connection) -> None:
+        """Take in a connection that was just accepted."""
+        self._open.add(conn)
+
+    def keep(self, conn: Connection) -> None:
+        """Let a connection wait for its next request."""
+        conn.buffer = None
+        conn.deadline = time.monotonic() + self._keepalive
+        conn.state = IDLE
+        self._loop.watch(conn)
+
+    def close(self, conn: Connection) -> None:
+        """Close a connection for good."""
+        conn.state = CLOSED
+        self._loop.forget(conn)
+        conn.sock.close()
+        self._open.discard(conn)
+        if self.full and self.on_room is not None:
+            self._loop.call(self.on_room)
+        if self.draining and not self._open:
+            self._empty.set()
+
+    def linger(self, conn: Connection) -> bool:
+        """End our half of a connection, and read on until the client ends the other one; return whether it is open.
+
+        To close a socket that has unread bytes, or gets some later, makes the kernel reset the connection, and a reset
+        can overtake the response (RFC 9112, section 9.6).
+        """
+        conn.buffer = None
+        try:
+            conn.sock.shutdown(SHUT_WR)
+        except OSError:
+            self.close(conn)
+            return False
+        now = time.monotonic()
+        conn.cutoff = now + LONGEST_LINGER
+        conn.deadline = now + LINGER_TIMEOUT
+        conn.state = LINGER
+        return True
+
+    def linger_on(self, conn: Connection) -> None:
+        """As `linger`, and give the connection back to the loop."""
+        if self.linger(conn):
+            self._loop.watch(conn)
+
+    def drop_bytes(self, conn: Connection) -> bool:
+        """Read what a lingering client still sends; return whether it is open."""
+        try:
+            open_ = bool(conn.sock.recv(RECEIVE_SIZE))
+        except BlockingIOError:
+            return True
+        except OSError:
+            open_ = False
+        if not open_:
+            self.close(conn)
+            return False
+        conn.deadline = min(conn.cutoff, time.monotonic() + LINGER_TIMEOUT)
+        return True
+
+    def due(self, now: float) -> tuple[list[Connection], float]:
+        """Return those whose deadline has passed, and the seconds until this is to be asked again."""
+        late = []
+        nearest = now + self.period
+        for conn in list(self._open):
+            deadline = min(conn.deadline, self._drain_by) if conn.state == IDLE else conn.deadline
+            if deadline <= now:
+                late.append(conn)
+            elif deadline < nearest:
+                nearest = deadline
+        return late, max(nearest - now, self.period / 8)
+
+    def drain(self, patience: float) -> None:
+        """Take it that no connection will be added, and that idle ones stay `patience` seconds at most."""
+        self._drain_by = time.monotonic() + patience
+        self.draining = True
+        if not self._open:
+            self._empty.set()
+
+    def cut(self) -> None:
+        """End every connection at once; the thread that serves one finds its socket shut down, and closes it."""
+        for conn in list(self._open):
+            if conn.state == BUSY:
+                with suppress(OSError):
+                    conn.sock.shutdown(SHUT_RDWR)
+            else:
+                self.close(conn)

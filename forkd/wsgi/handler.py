@@ -1,0 +1,146 @@
+"""The threads' side of the server: one request, from its environ to what becomes of its connection."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import time
+from _socket import SO_LINGER, SOL_SOCKET
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from forkd.threadgroup import Stopped
+from forkd.wsgi.body import body_of
+from forkd.wsgi.fields import CLOCK, NO_FIELDS
+from forkd.wsgi.refusal import BodyRefused, ClientGone, page
+from forkd.wsgi.response import DISCARDED, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from forkd.scoreboard import Board
+    from forkd.wsgi.connection import Connection
+    from forkd.wsgi.engine import Loop
+    from forkd.wsgi.head import Request
+    from forkd.wsgi.intake import Intake
+    from forkd.wsgi.options import Options
+
+    Application = Callable[..., Iterable[bytes]]
+
+_log = logging.getLogger("forkd.wsgi")
+
+_RESET = struct.pack("ii", 1, 0)
+
+# What becomes of a connection: another request, an orderly end, or one by which the client can tell that it failed.
+_KEEP, _CLOSE, _CUT = range(3)
+
+
+class Handler:
+    """Runs the application for one request after another, of any connection, in any number of threads at once."""
+
+    def __init__(self, app: Application, options: Options, board: Board) -> None:
+        self._app = app
+        self._body_limit = options.body_limit
+        self._keeps_alive = options.keepalive_timeout > 0
+        self._board = board
+
+    def settle(self, loop: Loop, intake: Intake) -> None:
+        """Take the parts that it gives connections back to; before the first request."""
+        self._loop = loop
+        self._resume = intake.resume
+        self._connections = intake.connections
+
+    def serve(self, conn: Connection) -> None:
+        """Serve a connection's request, and give the connection back or end it."""
+        request = conn.request
+        assert request is not None  # noqa: S101 -- for the type checker
+        conn.request = None
+        body = request.environ["wsgi.input"] = body_of(conn, request, self._body_limit)
+        response = Response(conn, request, body, keep_alive=self._keeps_alive and not self._connections.draining)
+        row = self._board.row()
+        row.started()
+        began = time.monotonic()
+        ending, failed = _CUT, True
+        try:
+            ending, failed = self._run(conn, request, response)
+        finally:
+            row.finished(time.monotonic() - began, failed)
+            if ending == _KEEP and conn.buffer:
+                self._loop.call(self._resume, conn)
+            elif ending == _KEEP:
+                self._connections.keep(conn)
+            elif ending == _CUT:
+                self._cut(conn, response)
+            else:
+                self._close(conn, request)
+
+    def _run(self, conn: Connection, request: Request, response: Response) -> tuple[int, bool]:
+        """Return what becomes of the connection, and whether the application failed."""
+        try:
+            self._respond(request, response)
+        except (Stopped, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 -- eventlet.Timeout is one, and sys.exit() must not end a worker
+            return self._explain(conn, request, response, error)
+        if response.truncated:
+            _log.error("%s: the body differs in length from its Content-Length", _name(request))
+            return _CUT, True
+        body = response.body
+        keep = response.keep_alive and (body.finished or body.discard(DISCARDED))
+        return _KEEP if keep else _CLOSE, response.code >= 500
+
+    def _respond(self, request: Request, response: Response) -> None:
+        result = self._app(request.environ, response.start)
+        try:
+            response.send(result)
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+
+    def _explain(
+        self, conn: Connection, request: Request, response: Response, error: BaseException
+    ) -> tuple[int, bool]:
+        """Tell the client, as far as that is possible, and the log that a request has failed."""
+        refusal = response.body.failure
+        if conn.gone:
+            _log.debug("%s: the client is gone", _name(request))
+            return _CUT, False
+        if not isinstance(refusal, BodyRefused):
+            _log.error("%s failed", _name(request), exc_info=error)
+        else:
+            _log.info("%s refused: %s", _name(request), refusal)
+        if response.begun:
+            return _CUT, True
+        status = refusal.status if isinstance(refusal, BodyRefused) else 500
+        try:
+            conn.send(page(status, CLOCK.block(NO_FIELDS)))
+        except ClientGone:
+            return _CUT, True
+        return _CLOSE, status == 500
+
+    def _close(self, conn: Connection, request: Request) -> None:
+        """End a connection so that the client gets all of the response."""
+        if not request.keep_alive and not conn.buffer and _is_quiet(conn):
+            self._connections.close(conn)
+        else:
+            self._connections.linger_on(conn)
+
+    def _cut(self, conn: Connection, response: Response) -> None:
+        if response.delimited_by_close:
+            # An orderly end would look like that of the response.
+            with suppress(OSError):
+                conn.sock.setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
+        self._connections.close(conn)
+
+
+def _is_quiet(conn: Connection) -> bool:
+    """Return whether the client, which said that this was its last request, has sent nothing more."""
+    try:
+        return not conn.sock.recv(1)
+    except OSError:  # mostly that there is nothing to read
+        return True
+
+
+def _name(request: Request) -> str:
+    return f"{request.method} {request.environ['RAW_URI']}"

@@ -1,0 +1,126 @@
+"""From the bytes of a connection to a complete request head, which is handed to a thread; it serves none itself.
+
+It runs in the loop and neither blocks nor logs, but for mistakes of its own; see entrance.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from forkd.wsgi.connection import BUSY, HEAD, IDLE, LINGER, RECEIVE_SIZE
+from forkd.wsgi.fields import CLOCK, NO_FIELDS
+from forkd.wsgi.head import HeadParser, check_partial
+from forkd.wsgi.refusal import Refused, page
+
+if TYPE_CHECKING:
+    from forkd.wsgi.connection import Connection
+    from forkd.wsgi.connections import Connections
+    from forkd.wsgi.engine import Engine
+    from forkd.wsgi.options import Options
+
+_log = logging.getLogger("forkd.wsgi")
+
+_EMPTY_LINE = b"\r\n\r\n"
+
+
+class Intake:
+    """Reads heads; a connection whose head is complete is BUSY, and no longer the loop's."""
+
+    def __init__(self, engine: Engine, options: Options, connections: Connections) -> None:
+        self.connections = connections
+        self._engine = engine
+        self._header_timeout = options.header_timeout or math.inf
+        self._options = options
+        self._parser = HeadParser(options)
+
+    def readable(self, conn: Connection) -> bool:
+        """As in `Reception`."""
+        try:
+            return self._read(conn)
+        except Exception:  # noqa: BLE001 -- a mistake of ours costs this connection, not the loop
+            _log.exception("a connection stumbled")
+            self.connections.close(conn)
+            return False
+
+    def resume(self, conn: Connection) -> None:
+        """Go on with the bytes that came behind a request, now that it is answered."""
+        if self._advance(conn):
+            self._engine.loop.watch(conn)
+
+    def expire(self, conn: Connection) -> None:
+        """End a connection whose deadline has passed."""
+        if conn.state == HEAD:
+            if self._refuse(conn, 408):
+                self._engine.loop.watch(conn)
+        elif conn.state == LINGER:
+            self.connections.close(conn)
+        # A request may have come just now, while the loop was at something else.
+        elif conn.state == IDLE and self.readable(conn):
+            if conn.state == IDLE:
+                self.connections.close(conn)
+            else:
+                self._engine.loop.watch(conn)
+
+    def _read(self, conn: Connection) -> bool:
+        if conn.state == LINGER:
+            return self.connections.drop_bytes(conn)
+        try:
+            data = conn.sock.recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            return True
+        except OSError:
+            data = b""
+        if not data:
+            self.connections.close(conn)
+            return False
+        # Nearly always a packet is a whole head, and nothing else.
+        if conn.buffer is None and data[-4:] == _EMPTY_LINE and self._is_one_head(data):
+            return self._begin(conn, data)
+        conn.buffer = conn.buffer or bytearray()
+        conn.buffer += data
+        return self._advance(conn)
+
+    def _is_one_head(self, data: bytes) -> bool:
+        return data.find(_EMPTY_LINE) == len(data) - 4 and len(data) <= self._options.header_limit and data[0] != 0x0D
+
+    def _advance(self, conn: Connection) -> bool:
+        """Begin the request whose head is in the buffer, if it is whole; return whether to watch the connection."""
+        buffer = conn.buffer
+        assert buffer is not None  # noqa: S101 -- for the type checker
+        while buffer.startswith(b"\r\n"):  # before a request line: RFC 9112, section 2.2
+            del buffer[:2]
+        end = buffer.find(_EMPTY_LINE) + 4
+        if 4 <= end <= self._options.header_limit:
+            head = bytes(buffer[:end])
+            del buffer[:end]
+            return self._begin(conn, head)
+        try:
+            check_partial(buffer, self._options)
+        except Refused as refused:
+            return self._refuse(conn, refused.status)
+        if conn.state != HEAD:
+            conn.deadline = time.monotonic() + self._header_timeout
+            conn.state = HEAD
+        return True
+
+    def _begin(self, conn: Connection, head: bytes) -> bool:
+        try:
+            request = self._parser.parse(head, conn.prepared)
+        except Refused as refused:
+            return self._refuse(conn, refused.status)
+        request.environ["REMOTE_ADDR"], request.environ["REMOTE_PORT"] = conn.peer
+        conn.request = request
+        conn.deadline = math.inf
+        conn.state = BUSY
+        self._engine.crew.submit(conn)
+        return False
+
+    def _refuse(self, conn: Connection, status: int) -> bool:
+        """Answer with an error of the server's own, and no more requests; return whether to watch the connection."""
+        with suppress(OSError):  # a client that takes not even this gets nothing
+            conn.sock.send(page(status, CLOCK.block(NO_FIELDS)))
+        return self.connections.linger(conn)

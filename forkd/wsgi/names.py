@@ -1,0 +1,35 @@
+"""Header names, and what they are called in an environ; learned once, bounded, so that no client can make it grow."""
+
+from __future__ import annotations
+
+_MOST = 1024  # names kept; real traffic has a few dozen
+
+# A proxy's `HTTP_PROXY` variable would be taken for this process's own (CVE-2016-5385).
+_DROPPED = {b"proxy"}
+_PLAIN = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+
+_keys: dict[bytes, str | None] = {}
+
+
+def environ_key(name: bytes) -> str | None:
+    """Return the environ's key of a header, or None for one that must not reach the application.
+
+    `X_Forwarded_For` and `X-Forwarded-For` would get the same key, so that a client could forge what a proxy in
+    front believes to have removed: names with an underscore are dropped.
+    """
+    try:
+        return _keys[name]
+    except KeyError:
+        return _learn(name)
+
+
+def _learn(name: bytes) -> str | None:
+    lower = name.lower()
+    key: str | None
+    if b"_" in lower or lower in _DROPPED:
+        key = None
+    else:
+        key = _PLAIN.get(lower) or "HTTP_" + lower.decode("latin-1").upper().replace("-", "_")
+    if len(_keys) < _MOST:
+        _keys[name] = key
+    return key

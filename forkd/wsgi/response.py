@@ -1,0 +1,171 @@
+"""The response to one request, from the application's `start_response` to its last byte on the connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forkd.wsgi.fields import CLOCK, fields, status_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from forkd.wsgi.body import Body, NoBody
+    from forkd.wsgi.connection import Connection
+    from forkd.wsgi.head import Request
+
+    ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
+
+_COPIED = 32768  # bytes of a piece that is cheaper copied behind its head than sent by a second system call
+DISCARDED = 65536  # bytes of an unread body that are taken off a connection to keep it
+
+
+class Response:
+    """Frames what an application answers; nothing is sent before its first byte of body is known (PEP 3333).
+
+    `begun`: bytes have been sent, so no other answer can be given. `keep_alive`: the connection may be used again
+    after it. `truncated`: it ended with fewer or more bytes than its Content-Length promised.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_conn",
+        "_headers",
+        "_left",
+        "_mute",
+        "_request",
+        "_status",
+        "begun",
+        "body",
+        "code",
+        "delimited_by_close",
+        "keep_alive",
+        "truncated",
+    )
+
+    def __init__(self, conn: Connection, request: Request, body: Body | NoBody, *, keep_alive: bool) -> None:
+        self._conn = conn
+        self._request = request
+        self.body = body
+        self._status: str | None = None
+        self._headers: list[tuple[str, str]] = []
+        self._chunked = False
+        self._mute = False  # no body may be sent: HEAD, 204, 304
+        self._left: int | None = None  # bytes that Content-Length still promises
+        self.begun = False
+        self.code = 0  # the status, once it has begun
+        self.delimited_by_close = False
+        self.truncated = False
+        self.keep_alive = keep_alive and request.keep_alive
+
+    def start(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """WSGI's `start_response`."""
+        if exc_info is not None:
+            try:
+                if self.begun:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # a traceback that is kept would hold its frames
+        elif self._status is not None:
+            raise AssertionError("start_response was called a second time without exc_info")
+        status_line(status)
+        self._status = status
+        self._headers = headers
+        return self.write
+
+    def send(self, result: Iterable[bytes]) -> None:
+        """Send what the application returned, and end the response."""
+        kind = type(result)
+        if (kind is list or kind is tuple) and not self.begun:
+            data = b"".join(result)
+            self._begin(data, whole=True)
+        else:
+            for data in result:
+                if data:
+                    self.write(data)
+                if self._mute and self.begun:
+                    break
+            if not self.begun:
+                self._begin(b"", whole=True)
+        self._end()
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body before returning; also what `start_response` returns."""
+        if not isinstance(data, bytes):
+            raise TypeError(f"a response is made of bytes, not {type(data).__name__}")
+        if not self.begun:
+            self._begin(data, whole=False)
+        elif data and not self._mute:
+            self._conn.send(self._framed(data))
+
+    def _begin(self, data: bytes, *, whole: bool) -> None:
+        """Send the head with the first piece of the body, or with the `whole` of it."""
+        if self._status is None:
+            raise AssertionError("the application did not call start_response")
+        if self.body.failure is not None:
+            raise self.body.failure  # what the application made of half a request is of no use
+        code, line = status_line(self._status)
+        given = fields(self._headers)
+        self._mute = self._request.method == "HEAD" or code in (204, 304)
+        framing = self._frame(given.length, len(data) if whole else None, code)
+        if given.close or self._must_close():
+            self.keep_alive = False
+        connection = self._connection_field()
+        head = b"".join((line, CLOCK.block(given), given.block, framing, connection, b"\r\n"))
+        self.body.answered = True
+        self.begun = True
+        self.code = code
+        first = b"" if self._mute or not data else self._framed(data)
+        if len(first) <= _COPIED:
+            self._conn.send(head + first)
+        else:
+            self._conn.send(head)
+            self._conn.send(first)
+
+    def _frame(self, declared: int | None, known: int | None, code: int) -> bytes:
+        """Decide how the client learns where the body ends; return the field that says so."""
+        length = declared if declared is not None else known
+        if code == 204:
+            return b""
+        if self._mute:
+            # An empty answer to HEAD is no statement about what GET would give.
+            told = declared if code == 304 or declared is not None else known or None
+            return b"" if told is None else b"Content-Length: %d\r\n" % told
+        if length is not None:
+            self._left = length
+            return b"Content-Length: %d\r\n" % length
+        if self._request.http11:
+            self._chunked = True
+            return b"Transfer-Encoding: chunked\r\n"
+        self.delimited_by_close = True
+        self.keep_alive = False
+        return b""
+
+    def _must_close(self) -> bool:
+        """Return whether too much of the request's body is unread to keep the connection; better said than done."""
+        body = self.body
+        return not body.finished and (body.unsolicited or body.failure is not None or body.longer_than(DISCARDED))
+
+    def _connection_field(self) -> bytes:
+        if not self.keep_alive:
+            return b"Connection: close\r\n"
+        return b"" if self._request.http11 else b"Connection: keep-alive\r\n"
+
+    def _framed(self, data: bytes) -> bytes:
+        if self._chunked:
+            return b"%x\r\n%b\r\n" % (len(data), data)
+        if self._left is None:
+            return data
+        if len(data) > self._left:
+            self.truncated = True
+            data = data[: self._left]
+        self._left -= len(data)
+        return data
+
+    def _end(self) -> None:
+        if self._chunked:
+            self._conn.send(b"0\r\n\r\n")
+        elif self._left:
+            self.truncated = True

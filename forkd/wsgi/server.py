@@ -1,0 +1,137 @@
+"""The WSGI server: it puts listeners, intake, engine and handler together, and takes them down in the right order."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from forkd import __version__
+from forkd.errors import ForkdError
+from forkd.server import Server as BaseServer
+from forkd.wsgi.connections import Connections
+from forkd.wsgi.engine import Reception
+from forkd.wsgi.entrance import Entrance
+from forkd.wsgi.handler import Handler
+from forkd.wsgi.intake import Intake
+from forkd.wsgi.listener import Listener
+from forkd.wsgi.options import Options
+from forkd.wsgi.wrapper import FileWrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from forkd.service import Service
+    from forkd.threadgroup import ThreadGroup
+    from forkd.wsgi.engine import Engine
+    from forkd.wsgi.handler import Application
+
+_SHORTEST_PATIENCE = 1.0  # seconds that a client which connected just before a drain has for its request
+_AT_ONCE = 1.0  # seconds that closing everything may take; it takes none, unless the loop is held up
+
+
+class Server(BaseServer):
+    """Serves a WSGI application; each request runs in a thread of the service's thread group.
+
+    `bind` is an address or several: `host:port`, `[::1]:port`, `unix:/path`. It starts once, and stops once.
+    """
+
+    def __init__(self, app: Application, bind: str | Iterable[str], *, options: Options | None = None) -> None:
+        super().__init__()
+        self.app = app
+        self.bind = (bind,) if isinstance(bind, str) else tuple(bind)
+        self.options = options or Options()
+        self._listeners: list[Listener] = []
+        self._engine: Engine | None = None
+        self._stopped = False
+
+    def init(self, service: Service) -> None:
+        """Open the listeners; raise `ForkdError` when an address cannot be had."""
+        super().init(service)
+        if not self.bind:
+            raise ForkdError("a WSGI server needs an address to listen on: bind")
+        threads = service.thread_group.limit > 1
+        for address in self.bind:
+            sock = service.listen(address, self.options.backlog)
+            self._listeners.append(Listener(sock, _common_environ(multithread=threads)))
+
+    def start(self) -> None:
+        """Begin to accept connections."""
+        service = self.service
+        if service is None:
+            raise ForkdError("the server is started before its init(service)")
+        group = service.thread_group
+        self._group = group
+        self._empty = group.event()
+        handler = Handler(self.app, self.options, service.board)
+        engine = self._engine = _engine(group, handler)
+        self._connections = Connections(engine.loop, self.options, self._empty)
+        intake = Intake(engine, self.options, self._connections)
+        self._entrance = Entrance(engine, self.options, intake)
+        handler.settle(engine.loop, intake)
+        engine.loop.start(Reception(self._entrance.acceptable, intake.readable, self._entrance.sweep))
+        engine.loop.call(self._entrance.open, self._listeners)
+
+    def stop(self, graceful: bool = True) -> None:
+        """Close the listeners in this process; graceful: return when the last connection has ended.
+
+        Requests in flight are finished, and an idle connection stays open until its `keepalive_timeout`: a client
+        that sends another request on it is answered, and told to come back by a new connection.
+        """
+        if self._engine is None:
+            for listener in self._listeners:
+                listener.close()
+            return
+        if graceful:
+            self._engine.loop.call(self._drain)
+            self._empty.wait()
+        if not self._stopped:
+            self._stopped = True
+            self._end(self._engine)
+
+    def _drain(self) -> None:
+        """In the loop: take nothing new."""
+        self._entrance.close(accept=True)
+        patience = max(self.options.keepalive_timeout, _SHORTEST_PATIENCE)
+        limit = self.service.stop_timeout if self.service is not None else 0
+        self._connections.drain(min(patience, limit / 2) if limit else patience)
+        self._entrance.sweep()
+
+    def _end(self, engine: Engine) -> None:
+        """Cut what is left, in the loop, and then end the loop."""
+        done = self._group.event()
+
+        def cut() -> None:
+            self._entrance.close(accept=False)
+            self._connections.cut()
+            self._empty.set()
+            done.set()
+
+        engine.loop.call(cut)
+        done.wait(_AT_ONCE)
+        engine.loop.stop()
+        engine.crew.dismiss()
+
+
+def _engine(group: ThreadGroup, handler: Handler) -> Engine:
+    if group.concurrency == "eventlet":
+        from forkd.wsgi import eventlet_engine  # lazy: only an eventlet service may import eventlet
+
+        return eventlet_engine.create(group, handler.serve)
+    from forkd.wsgi import native_engine  # lazy: the other engine, likewise imported only where it is used
+
+    return native_engine.create(group, handler.serve)
+
+
+def _common_environ(*, multithread: bool) -> dict[str, Any]:
+    return {
+        "SCRIPT_NAME": "",
+        "SERVER_SOFTWARE": f"forkd/{__version__}",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": multithread,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "wsgi.input_terminated": True,
+        "wsgi.file_wrapper": FileWrapper,
+    }
