@@ -49,7 +49,7 @@ simulate: $(VENV)/developer ## run the supervisor through SEEDS=100000 random hi
 
 coverage: $(VENV)/developer ## prove that the tests of the core reach each of its branches
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --quiet tests/core
+	$(BIN)/coverage run -m pytest --quiet tests/core tests/simulation
 	$(BIN)/coverage report
 
 bench: $(VENV)/bench ## measure forkd beside its peers and print the figures (ARGS="respawn status")

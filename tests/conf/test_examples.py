@@ -8,7 +8,7 @@ import re
 import sys
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -41,7 +41,7 @@ class Visitor:
     """Asks the application without a server between them, checked by wsgiref (PEP 3333)."""
 
     def __init__(self, app) -> None:
-        self.app = validator(app)
+        self.app: Any = validator(app)
 
     def ask(self, method: str, path: str, form: dict[str, str] | None = None) -> tuple[str, dict[str, str], str]:
         body = urlencode(form or {}).encode()

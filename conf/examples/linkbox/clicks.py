@@ -38,9 +38,7 @@ class Clicks(rpc.Server):
         try:
             store.count(counted)
         except sqlite3.Error:
-            self._pending.update(
-                counted
-            )  # forkd logs the error; the next second tries again
+            self._pending.update(counted)  # forkd logs the error; the next second tries again
             raise
 
     def stop(self, graceful: bool = True) -> None:
