@@ -46,6 +46,8 @@ def read_file(path: str) -> File:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
         raise ValueError(f"cannot read: {_reason(error)}") from None
+    except ValueError:
+        raise ValueError("cannot read: a name with a NUL character") from None
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):

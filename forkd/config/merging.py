@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -41,7 +42,8 @@ def resolve(name: str, merged: dict[str, Any]) -> ServiceSpec:
     green = known.get("concurrency", "eventlet") == "eventlet"
     threads = known.get("threads", GREEN_THREADS if green else NATIVE_THREADS)
     surge = share(known.get("surge", 1), workers)
-    return spec_from({**known, "name": name, "workers": workers, "threads": threads, "surge": surge})
+    document = {**known, "name": name, "workers": workers, "threads": threads, "surge": surge}
+    return spec_from(json.loads(json.dumps(document)))  # only plain values leave here, none that knows its text
 
 
 def share(value: int | str, of: int) -> int:

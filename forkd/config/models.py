@@ -14,7 +14,7 @@ from forkd.config.kinds import Schema, check, kind
 from forkd.config.later import TAKEN
 from forkd.config.names import Misfit
 from forkd.config.shape import FileKeys, keys_of, later_keys_of
-from forkd.config.written import show
+from forkd.config.written import kind_of, show
 
 Path = tuple[str | int, ...]
 _SUBSTITUTION = {"type": "string", "pattern": r"\$\{[A-Za-z_]", "description": "Taken from the environment."}
@@ -160,7 +160,7 @@ def _mistake(error: Any) -> Mistake:
         return Mistake(path, error["ctx"]["text"], at_key=at_key)
     if error["type"] == "extra_forbidden":
         return Mistake(path, "unknown key", _keys_at(path[:-1]), at_key=True)
-    return Mistake(path, f"expected a mapping, got {show(error['input'])}")
+    return Mistake(path, f"expected a mapping, got {kind_of(error['input'])}")
 
 
 def _keys_at(path: Path) -> tuple[str, ...]:

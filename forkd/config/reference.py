@@ -28,7 +28,7 @@ and column; `forkd schema` prints a JSON Schema for editors; `conf/reference.yam
   brace follows stands for itself. A value out of quotes may become a number so: `workers: ${WORKERS:-4}`.
 - **Anchors**, aliases and `<<` work as in YAML 1.1. A key may be given once. Dates, and numbers such as `12:30`, are
   text.
-- A file has at most 1 MiB, nests at most 32 levels deep and holds at most 100,000 values, aliases expanded; all files
+- A file has at most 1 MiB, nests at most 32 levels deep and holds at most 50,000 values, aliases expanded; all files
   together have at most 4 MiB.
 
 ## How files and defaults come together

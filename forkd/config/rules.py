@@ -67,7 +67,7 @@ def _server_breaches(draft: Draft) -> Iterator[Breach]:
         for key, text in _NEEDED_BY_WSGI.items():
             if not draft.values.get(key) and key not in draft.broken:
                 yield Breach(draft.name, key, text)
-    elif "transport" in draft.written and "topic" not in draft.values and "topic" not in draft.broken:
+    elif "transport" in draft.written and "topic" not in draft.values and not draft.broken & {"topic", "transport"}:
         yield Breach(draft.name, "transport", 'makes sense only with "topic"')
 
 

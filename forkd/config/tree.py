@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEEPEST = 32
-MOST_NODES = 100_000
+MOST_NODES = 50_000
+TOO_DEEP = f"nested deeper than {DEEPEST} levels"
+TOO_MANY = f"more than {MOST_NODES} values, counted with what aliases stand for"
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _MERGE = "<<"
 BROKEN = object()  # the value of a scalar that was told as a problem
@@ -116,6 +118,7 @@ class _Composer:
         self.events: Iterator[Any] = yaml.parse(source.text, Loader=yaml.SafeLoader)
         self.anchors: dict[str, Node | None] = {}  # None: still being read, so an alias to it would never end
         self.path: list[str | int] = []
+        self.read = 0  # nodes, aliases not expanded
 
     def document(self) -> Node | None:
         root = None
@@ -128,8 +131,11 @@ class _Composer:
 
     def node(self, event: Any) -> Node:
         place = self.source.of(event)
+        self.read += 1
+        if self.read > MOST_NODES:
+            raise Unreadable(place, TOO_MANY)
         if len(self.path) >= DEEPEST:
-            raise Unreadable(place, f"nested deeper than {DEEPEST} levels")
+            raise Unreadable(place, TOO_DEEP)
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, place)
         anchor = event.anchor
@@ -152,7 +158,7 @@ class _Composer:
         if node is None:
             raise Unreadable(place, f'the alias "*{event.anchor}" is part of what it stands for')
         if len(self.path) + node.height > DEEPEST:
-            raise Unreadable(place, f"nested deeper than {DEEPEST} levels")
+            raise Unreadable(place, TOO_DEEP)
         return node
 
     def scalar(self, event: Any, place: Place) -> Node:
@@ -215,7 +221,7 @@ class _Composer:
     def parent(self, place: Place, value: Any, children: list[Node]) -> Node:
         size = 1 + sum(child.size for child in children)
         if size > MOST_NODES:
-            raise Unreadable(place, f"more than {MOST_NODES} values, counted with what aliases stand for")
+            raise Unreadable(place, TOO_MANY)
         return Node(place, value, size, 1 + max((child.height for child in children), default=0))
 
     def check_tag(self, event: Any, place: Place, name: str) -> None:

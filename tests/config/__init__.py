@@ -1,0 +1,1 @@
+"""Tests of the configuration: its texts, its files, its reader."""
