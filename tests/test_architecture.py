@@ -248,7 +248,7 @@ FUNCTIONS = [
 CLASSES = [
     (module, node) for module, tree in TREES.items() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
 ]
-BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match, ast.AsyncFor, ast.AsyncWith)
+BLOCKS = (ast.If, ast.For, ast.While, ast.Try, ast.Match, ast.AsyncFor)  # a `with` does not branch
 
 
 def depth(node: ast.AST) -> int:
