@@ -6,17 +6,17 @@ Each command imports what it needs when it runs: `forkd status` has answered bef
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import forkd
 from forkd.errors import ConfigError, ForkdError, NotRunning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    _Commands = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 -- argparse has no other name for it
+    from collections.abc import Sequence
 
 DONE, FAILED, USAGE, NOT_RUNNING, NOT_AS_WANTED, INTERRUPTED, BAD_CONFIG = 0, 1, 2, 3, 4, 130, 78
 LATER = ("events", "logs", "scale", "signal", "stacks", "top", "upgrade")
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` without the program's name, by default the process's own."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = _parser(arguments).parse_args(arguments)
+        options = _parse(arguments)
         code: int = options.act(options)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:
         if "--debug" in arguments:
-            raise
+            sys.excepthook(type(error), error, error.__traceback__)
         return _judge(error)
     return code
 
@@ -67,6 +67,9 @@ def _start(options: argparse.Namespace) -> int:  # noqa: RET503 -- execv does no
     for name in ("daemonize", "exit_on_failed"):
         if getattr(options, name):
             return _complain(f"start --{name.replace('_', '-')}: not yet supported", USAGE)
+    from forkd import process  # lazy: for launchers alone
+
+    process.become_subreaper()  # lasts over exec, and so the launcher needs no ctypes
     # -P: no file of the working directory may stand in for a module.
     launcher = [sys.executable, "-P", "-m", "forkd.daemon", os.path.abspath(options.config)]
     os.execv(sys.executable, launcher)  # noqa: S606 -- as meant
@@ -154,77 +157,129 @@ def _runtime_dir(options: argparse.Namespace) -> str:
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage text."""
 
+    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
+        # Left to itself argparse asks for the terminal's width, of a module that brings three compressors along.
+        look = functools.partial(argparse.RawDescriptionHelpFormatter, width=100)
+        super().__init__(prog, description=description, epilog=epilog, formatter_class=look, allow_abbrev=False)
+
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def _parser(arguments: list[str]) -> _Parser:
-    parser = _Parser(prog="forkd", description=forkd.__doc__, allow_abbrev=False)
+class _Command(NamedTuple):
+    """A command: what it does in a few words, who adds its arguments, who does it."""
+
+    help: str
+    add_arguments: Callable[[_Parser], object]
+    act: Callable[[argparse.Namespace], int]
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """Return the options of the command, which is the first word; only its own parser is built, to save the time."""
+    at = next((n for n, argument in enumerate(arguments) if not argument.startswith("-")), None)
+    if at is None or at > 0:
+        _parse_general(arguments[:at], is_all=at is None)
+    name = arguments[at or 0]
+    if name not in COMMANDS:
+        _refuse(name)
+    command = COMMANDS[name]
+    parser = _Parser(f"forkd {name}", command.help)
+    command.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(act=command.act, command=name)
+    return parser.parse_args(arguments[(at or 0) + 1 :])
+
+
+def _parse_general(arguments: list[str], *, is_all: bool) -> None:
+    """Heed what stands before the command; without a command, say that one is missing."""
+    commands = "\n".join(f"  {name:<9} {command.help}" for name, command in COMMANDS.items())
+    parser = _Parser(
+        "forkd",
+        "Runs Python services in many processes.",
+        f"commands:\n{commands}\n\nforkd COMMAND --help tells more of each.",
+    )
+    parser.usage = "forkd [--debug] COMMAND …"
     parser.add_argument("--version", action="version", version=f"forkd {forkd.__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    known = {**_add_service_commands(commands), **_add_launcher_commands(commands)}
-    command = next((argument for argument in arguments if not argument.startswith("-")), None)
-    if command in LATER:
-        parser.exit(USAGE, f"forkd: {command}: not yet supported\n")
-    if command is not None and command not in known:
-        parser.exit(USAGE, f"forkd: no command is named {command!r}{_suggestion(command, known)}\n")
-    return parser
+    parser.parse_args(arguments)
+    if is_all:
+        parser.error("a command is missing")
 
 
-def _suggestion(command: str, known: dict[str, _Parser]) -> str:
+def _refuse(name: str) -> NoReturn:
+    """Say why there is no such command, with the one that may be meant."""
+    if name in LATER:
+        raise SystemExit(_complain(f"{name}: not yet supported", USAGE))
     import difflib  # lazy: needed by a mistake alone
 
-    begun = [name for name in known if name.startswith(command)]
-    near = begun or difflib.get_close_matches(command, known, 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else " (see forkd --help)"
+    begun = [known for known in COMMANDS if known.startswith(name)]
+    near = begun or difflib.get_close_matches(name, COMMANDS, 1, 0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else " (see forkd --help)"
+    raise SystemExit(_complain(f"no command is named {name!r}{hint}", USAGE))
 
 
-def _add_launcher_commands(commands: _Commands) -> dict[str, _Parser]:
-    """Add the commands that talk to a running launcher."""
-    status = _add(commands, "status", "show services, workers and why the last ones ended", _status)
-    status.add_argument("--json", action="store_true", help="as JSON, for programs")
-    reload = _add(commands, "reload", "read configuration and code again, and roll the workers", _order)
-    restart = _add(commands, "restart", "run the same code in new processes; start what was stopped", _order)
-    stop = _add(commands, "stop", "stop a service, or everything", _order)
-    stop.add_argument("--quick", action="store_true", help="do not finish what is in flight")
-    for order in (reload, restart, stop):
-        order.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="wait for the end")
-    for command in (status, reload, restart, stop):
-        command.add_argument("service", nargs="?", metavar="SERVICE", help="by default all of them")
-    call = _add(commands, "call", "make an RPC and print what it returns", _call)
-    call.add_argument("method", metavar="TOPIC.METHOD")
-    call.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help="values are YAML")
-    call.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="by default 30")
-    call.add_argument("--json", action="store_true", help="as JSON, for programs")
-    call.add_argument("--cast", action="store_true", help=argparse.SUPPRESS)
-    call.add_argument("--fanout", action="store_true", help=argparse.SUPPRESS)
-    found = {"status": status, "reload": reload, "restart": restart, "stop": stop, "call": call}
-    for command in found.values():
-        where = command.add_mutually_exclusive_group()
-        where.add_argument("-c", "--config", metavar="FILE", help="the launcher that runs this configuration")
-        where.add_argument("--runtime-dir", metavar="DIR", help="the launcher of this runtime directory")
-    return found
+def _add_where(parser: _Parser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-c", "--config", metavar="FILE", help="the launcher that runs this configuration")
+    where.add_argument("--runtime-dir", metavar="DIR", help="the launcher of this runtime directory")
 
 
-def _add_service_commands(commands: _Commands) -> dict[str, _Parser]:
-    """Add the commands that need no launcher."""
-    start = _add(commands, "start", "run the launcher in the foreground", _start)
-    start.add_argument("--daemonize", action="store_true", help=argparse.SUPPRESS)
-    start.add_argument("--exit-on-failed", action="store_true", help=argparse.SUPPRESS)
-    run = _add(commands, "run", "run one service in this process, for debuggers", _run)
-    check = _add(commands, "check", "find mistakes in a configuration", _check)
-    check.add_argument("--import", dest="imports", action="store_true", help="import each service's code too")
-    for command in (start, run, check):
-        command.add_argument("-c", "--config", required=True, metavar="FILE", help="services.yaml")
-    run.add_argument("service", metavar="SERVICE")
-    schema = _add(commands, "schema", "print the JSON Schema of services.yaml, for editors", _schema)
-    return {"start": start, "run": run, "check": check, "schema": schema}
+def _add_config(parser: _Parser) -> None:
+    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="services.yaml")
 
 
-def _add(commands: _Commands, name: str, text: str, act: Callable[[argparse.Namespace], int]) -> _Parser:
-    parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-    # SUPPRESS: without it the default of the command would overrule what was said before it.
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show an error's traceback")
-    parser.set_defaults(act=act)
-    return parser
+def _add_start(parser: _Parser) -> None:
+    _add_config(parser)
+    parser.add_argument("--daemonize", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--exit-on-failed", action="store_true", help=argparse.SUPPRESS)
+
+
+def _add_run(parser: _Parser) -> None:
+    _add_config(parser)
+    parser.add_argument("service", metavar="SERVICE")
+
+
+def _add_check(parser: _Parser) -> None:
+    _add_config(parser)
+    parser.add_argument("--import", dest="imports", action="store_true", help="import each service's code too")
+
+
+def _add_status(parser: _Parser) -> None:
+    _add_where(parser)
+    parser.add_argument("service", nargs="?", metavar="SERVICE", help="by default all of them")
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+
+
+def _add_order(parser: _Parser) -> None:
+    _add_where(parser)
+    parser.add_argument("service", nargs="?", metavar="SERVICE", help="by default all of them")
+    parser.add_argument("--wait", action="store_true", default=True, help="tell how it goes and how it ends (default)")
+    parser.add_argument("--no-wait", dest="wait", action="store_false", help="return as soon as it is accepted")
+
+
+def _add_stop(parser: _Parser) -> None:
+    _add_order(parser)
+    parser.add_argument("--quick", action="store_true", help="do not finish what is in flight")
+
+
+def _add_call(parser: _Parser) -> None:
+    _add_where(parser)
+    parser.add_argument("method", metavar="TOPIC.METHOD")
+    parser.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help="values are YAML")
+    parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="by default 30")
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+    parser.add_argument("--cast", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--fanout", action="store_true", help=argparse.SUPPRESS)
+
+
+COMMANDS = {
+    "start": _Command("run the launcher in the foreground", _add_start, _start),
+    "run": _Command("run one service in this process, for debuggers", _add_run, _run),
+    "check": _Command("find the mistakes in a configuration", _add_check, _check),
+    "status": _Command("show services, workers and why the last ones ended", _add_status, _status),
+    "reload": _Command("read configuration and code again, and roll the workers", _add_order, _order),
+    "restart": _Command("run the same code in new processes; start what was stopped", _add_order, _order),
+    "stop": _Command("stop a service, or everything", _add_stop, _order),
+    "call": _Command("call a method over RPC and print what it returns", _add_call, _call),
+    "schema": _Command("print the JSON Schema of services.yaml, for editors", lambda _parser: None, _schema),
+}
