@@ -48,7 +48,7 @@ def _wsgi(spec: ServiceSpec) -> Callable[[], Server]:
         raise ForkdError("app: missing; a service with `server: wsgi` needs one, as in `app: shop.web:application`")
     app = _resolve("app", spec.app)
     if not callable(app):
-        raise ForkdError(f"app: {spec.app!r} is a {type(app).__name__}, which is no WSGI callable")
+        raise ForkdError(f"app: {spec.app!r} is of type {type(app).__name__}, which is no WSGI callable")
     if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(type(app), "__call__", None)):  # noqa: B004 -- not whether, but what
         raise ForkdError(f"app: {spec.app!r} is a coroutine function (ASGI?); forkd serves WSGI")
     options = wsgi.Options(**{name: getattr(spec, name) for name in wsgi.Options._fields})
@@ -58,7 +58,7 @@ def _wsgi(spec: ServiceSpec) -> Callable[[], Server]:
 def _server(spec: ServiceSpec) -> Callable[[], Server]:
     found = _resolve("server", spec.server)
     if not inspect.isclass(found) or not issubclass(found, Server):
-        what = "a class" if inspect.isclass(found) else f"a {type(found).__name__}"
+        what = "a class" if inspect.isclass(found) else f"of type {type(found).__name__}"
         raise ForkdError(f"server: {spec.server!r} is {what}, expected a subclass of forkd.Server")
     remote = _is_rpc(found)
     if spec.topic is not None and not remote:
@@ -104,7 +104,7 @@ def _resolve(key: str, text: str) -> Any:
     if not name.is_factory:
         return found
     if not callable(found):
-        raise ForkdError(f"{key}: {text!r}: {name.attributes!r} is a {type(found).__name__} and cannot be called")
+        raise ForkdError(f"{key}: {text!r}: {name.attributes!r} is of type {type(found).__name__} and cannot be called")
     return found()
 
 

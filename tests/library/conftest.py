@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -61,11 +61,21 @@ def engine_output(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(params=["eventlet", "threads"])
-def engine(request, hosts, engine_output) -> str:
+def engine(request, engine_output) -> str:
     """Return the engine that the test runs with."""
-    if request.param not in hosts:
-        hosts[request.param] = Host(request.param)
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def engine_host(request) -> Host | None:
+    """Return the host of the test's engine, for those tests that have one."""
+    if "engine" not in request.fixturenames:
+        return None
+    engine: str = request.getfixturevalue("engine")
+    hosts: dict[str, Host] = request.getfixturevalue("hosts")
+    if engine not in hosts:
+        hosts[engine] = Host(engine)
+    return hosts[engine]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -74,14 +84,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if "engine" not in pyfuncitem._fixtureinfo.argnames:
         return None
     arguments = {name: str(pyfuncitem.funcargs[name]) for name in pyfuncitem._fixtureinfo.argnames}
-    output = pyfuncitem.funcargs["engine_output"]
+    output = cast("Path", pyfuncitem.funcargs["engine_output"])
+    host = cast("Host", pyfuncitem.funcargs["engine_host"])
     order = {
         "module": pyfuncitem.function.__module__,
         "function": pyfuncitem.originalname,
         "arguments": arguments,
         "output": str(output),
     }
-    status = pyfuncitem.funcargs["hosts"][arguments["engine"]].run(order)
+    status = host.run(order)
     if status != 0:
         pytest.fail(f"exit status {status}\n{output.read_text('utf-8', 'replace')}", pytrace=False)
     return True

@@ -52,7 +52,7 @@ def run(engine: str, function: Callable[..., None], order: dict[str, Any]) -> No
         threadgroup.after_fork(engine)
         function(**{name: value if "tmp" not in name else Path(value) for name, value in order["arguments"].items()})
         status = 0
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 -- whatever it is, the test has failed
         tell(error)
     finally:
         sys.stderr.flush()

@@ -95,7 +95,11 @@ def test_what_is_refused_at_decoration(arguments, error, text):
 
 
 def test_the_defaults_of_what_comes_later_are_taken():
-    assert periodic_task(5, jitter=0, timeout=None, cron=None, scope="worker")(lambda self: None)
+    class Taking(Server):
+        @periodic_task(5, jitter=0, timeout=None, cron=None, scope="worker")
+        def task(self) -> None: ...
+
+    assert Taking.periodic_tasks() == {"task": Periodic(5.0, run_immediately=False, enabled=True)}
 
 
 @pytest.mark.parametrize("wrapper", [staticmethod, classmethod, property])

@@ -64,7 +64,6 @@ class Draining(Recorder):
 def test_start_reset_stop_and_wait_reach_the_server_in_order(engine):
     server = Recorder()
     service = Service(server, concurrency=engine)
-    assert server.service is None
     service.start()
     assert server.service is service
     service.reset()
@@ -82,7 +81,12 @@ def test_timers_and_threads_live_while_the_server_drains(engine):
     stopping = outside.add_thread(service.stop)
     assert server.draining.wait(5)
     before, done = beats.runs, outside.event()
-    outside.add_timer(0.01, lambda: beats.runs > before + 2 and done.set())
+
+    def listen() -> None:
+        if beats.runs > before + 2:
+            done.set()
+
+    outside.add_timer(0.01, listen)
     assert done.wait(5), "the heart beats while it drains"
     assert service.thread_group.add_thread(server.notes.append, "helper").wait(5)
     assert not service.thread_group.stopping.is_set()
@@ -98,7 +102,12 @@ def test_a_graceful_stop_waits_for_threads(engine):
     service = Service(server, concurrency=engine)
     service.start()
     service.thread_group.add_thread(server.job)
-    service.thread_group.add_thread(lambda: server.group.stopping.wait() and server.finish.set())
+
+    def finish_when_told() -> None:
+        server.group.stopping.wait()
+        server.finish.set()
+
+    service.thread_group.add_thread(finish_when_told)
     service.stop()
     assert server.notes == ["init", "start", "drain", "finished"]
 
@@ -291,12 +300,12 @@ def test_a_unix_socket_is_unlinked_at_the_end_unless_it_is_someone_elses_by_then
 
 def test_what_a_worker_adopts_is_what_its_service_has(engine):
     service = Service(Recorder(), concurrency=engine)
-    assert service.worker is None
-    assert service.stop_timeout == 30.0
+    assert (service.worker, service.stop_timeout) == (None, 30.0)
     service.board.row().started()
     board, me = Board(), WorkerIdentity("host", "shop", 2, 17)
     service.adopt(Inheritance({}, board, me, 5.0))
-    assert (service.board, service.worker, service.stop_timeout) == (board, me, 5.0)
+    adopted: tuple[object, ...] = (service.board, service.worker, service.stop_timeout)
+    assert adopted == (board, me, 5.0)
 
 
 def test_a_service_made_before_a_fork_runs_after_it(engine):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,11 @@ from forkd.threadgroup import Stopped, timers
 from forkd.threadgroup.group import Task
 from forkd.threadgroup.timers import DynamicSchedule, FixedSchedule, Tick, Timer
 from tests.library.logs import logged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forkd.threadgroup import Event
 
 LONG = 3600.0
 
@@ -43,12 +49,12 @@ def test_a_dynamic_timers_next_call_is_as_late_as_it_says():
     assert schedule.following(27.0, 28.0, 0) == Tick(28.0)
     assert schedule.retry(28.0, 29.0) == Tick(30.0), "it would spin"
     assert schedule.following(30.0, 31.0, None) is None
-    for nonsense in ("soon", True):
+    for no_number in ("soon", True):
         with pytest.raises(TypeError, match="expected seconds"):
-            schedule.following(30.0, 31.0, nonsense)
-    for nonsense in (-1, float("nan"), float("inf")):
+            schedule.following(30.0, 31.0, no_number)
+    for no_delay in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="0 or more"):
-            schedule.following(30.0, 31.0, nonsense)
+            schedule.following(30.0, 31.0, no_delay)
 
 
 @pytest.mark.parametrize("interval", [0, -1, float("nan"), float("inf")])
@@ -123,12 +129,22 @@ def test_no_wait_is_longer_than_a_hub_can_count(monkeypatch):
     assert max(time.waits) <= 86400
 
 
+def sets(event: Event, condition: Callable[[], object]) -> Callable[[], None]:
+    """Return a timer's call that sets `event` when the condition holds."""
+
+    def call() -> None:
+        if condition():
+            event.set()
+
+    return call
+
+
 def test_a_timer_calls_at_once_and_again(engine):
     group = threadgroup.create(engine)
     calls: list[tuple[int, ...]] = []
     timer = group.add_timer(0.02, lambda *args: calls.append(args), 1, 2)
     third = group.event()
-    group.add_timer(0.01, lambda: timer.runs >= 3 and third.set())
+    group.add_timer(0.01, sets(third, lambda: timer.runs >= 3))
     assert third.wait(5)
     assert set(calls) == {(1, 2)}
     assert not timer.done
@@ -138,7 +154,7 @@ def test_the_first_call_waits_for_its_initial_delay(engine):
     group = threadgroup.create(engine)
     later, sooner = group.add_timer(0.01, int, initial_delay=LONG), group.add_timer(LONG, int, initial_delay=0.01)
     seen = group.event()
-    group.add_timer(0.01, lambda: sooner.runs and seen.set())
+    group.add_timer(0.01, sets(seen, lambda: sooner.runs))
     assert seen.wait(5)
     assert (later.runs, sooner.runs) == (0, 1)
 
@@ -186,7 +202,7 @@ def test_a_timer_that_blocks_delays_no_other(engine):
     group = threadgroup.create(engine)
     never, enough = group.event(), group.event()
     blocked = group.add_timer(0.01, never.wait)
-    other = group.add_timer(0.01, lambda: other.runs >= 3 and enough.set(), initial_delay=0.01)
+    other = group.add_timer(0.01, sets(enough, lambda: other.runs >= 3), initial_delay=0.01)
     assert enough.wait(5)
     assert blocked.runs == 1
 
@@ -210,26 +226,27 @@ def test_one_timer_can_be_stopped(engine):
     assert not other.done
 
 
-def test_a_graceful_stop_finishes_the_running_call_another_does_not(engine):
-    for graceful, outcome in ((True, ["finished"]), (False, ["stopped"])):
-        group = threadgroup.create(engine)
-        begun, outcomes = group.event(), []
+@pytest.mark.parametrize("how", ["graceful", "at once"])
+def test_a_graceful_stop_finishes_the_running_call_another_does_not(engine, how):
+    group = threadgroup.create(engine)
+    begun = group.event()
+    outcomes: list[str] = []
 
-        def call(group=group, begun=begun, outcomes=outcomes) -> None:
-            begun.set()
-            try:
-                group.sleep(0.05)
-                outcomes.append("finished")
-            except Stopped:
-                outcomes.append("stopped")
-                raise
+    def call() -> None:
+        begun.set()
+        try:
+            group.sleep(0.05 if how == "graceful" else LONG)
+            outcomes.append("finished")
+        except Stopped:
+            outcomes.append("stopped")
+            raise
 
-        group.add_timer(0.001, call)
-        assert begun.wait(5)
-        group.sleep(0)
-        group.stop(graceful=graceful)
-        assert group.wait(5)
-        assert outcomes == outcome
+    group.add_timer(0.001, call)
+    assert begun.wait(5)
+    group.sleep(0)
+    group.stop(graceful=how == "graceful")
+    assert group.wait(5)
+    assert outcomes == ["finished" if how == "graceful" else "stopped"]
 
 
 def test_a_dynamic_timer_waits_as_its_calls_say(engine):
