@@ -18,6 +18,7 @@ from forkd.config.load import load
 from forkd.config.reader import BAD, OK, SECONDS
 from forkd.errors import ConfigError
 
+USAGE = 2
 MOST_MEMORY = 1 << 30
 LARGEST_ANSWER = 8 << 20
 _LIMITS = {resource.RLIMIT_AS: MOST_MEMORY, resource.RLIMIT_CPU: SECONDS}
@@ -25,7 +26,10 @@ _LIMITS = {resource.RLIMIT_AS: MOST_MEMORY, resource.RLIMIT_CPU: SECONDS}
 
 def main(arguments: list[str]) -> int:
     """Read the file that the arguments name and print the answer; return the exit code."""
-    answer = _answer(arguments[0], check_imports="--import" in arguments[1:])
+    if not arguments or arguments[1:] not in ([], ["--import"]):
+        print("usage: python -P -m forkd.config FILE [--import]", file=sys.stderr)
+        return USAGE
+    answer = _answer(arguments[0], check_imports=len(arguments) > 1)
     text = json.dumps(answer)
     if len(text) > LARGEST_ANSWER:
         answer = {"problems": [f"{arguments[0]}: too large: its services take {len(text)} bytes as JSON"]}
@@ -51,6 +55,7 @@ def _bound() -> dict[int, tuple[int, int]]:
     """Bound time and memory; return the limits of before."""
     for number in (signal.SIGALRM, signal.SIGXCPU, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)  # no traceback for whoever presses Ctrl-C
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whatever the caller holds back
     signal.alarm(SECONDS)
     before = {limit: resource.getrlimit(limit) for limit in _LIMITS}
     for limit, value in _LIMITS.items():

@@ -10,7 +10,7 @@ from pydantic.json_schema import GenerateJsonSchema, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from forkd.config.fields import Field, Traits, is_spec, unwrap
-from forkd.config.kinds import Schema, check, kind
+from forkd.config.kinds import Kind, Schema, check, kind
 from forkd.config.later import TAKEN
 from forkd.config.names import Misfit
 from forkd.config.shape import FileKeys, keys_of, later_keys_of
@@ -67,11 +67,12 @@ class _Generator(GenerateJsonSchema):
 
 
 def _referring(schema: Any) -> Any:
-    """Return a schema in which each substitution is a reference to the one definition."""
+    """Return a schema in which each substitution is a reference to the one definition, and other keys are none."""
     if schema == _SUBSTITUTION:
         return {"$ref": "#/$defs/Substitution"}
     if isinstance(schema, dict):
-        return {key: _referring(value) for key, value in schema.items()}
+        closed = {"additionalProperties": False} if "patternProperties" in schema else {}
+        return closed | {key: _referring(value) for key, value in schema.items()}
     return [_referring(value) for value in schema] if isinstance(schema, list) else schema
 
 
@@ -107,8 +108,14 @@ def _type(base: Any, traits: Traits, *, optional: bool, later: bool) -> Any:
     if origin is tuple:
         return _list(inner(arguments[0]))
     if origin is dict:
-        return dict.__class_getitem__((inner(arguments[0]), inner(arguments[1])))
+        return dict.__class_getitem__((_key(arguments[0], traits), inner(arguments[1])))
     return _scalar(base, traits, optional=optional)
+
+
+def _key(hint: Any, traits: Traits) -> Any:
+    base, own = unwrap(hint)
+    found = kind(base, own)
+    return Annotated[str, _validator(found, secret=traits.secret), WithJsonSchema(found.schema)]
 
 
 def _list(item: Any) -> Any:
@@ -130,22 +137,25 @@ class _OneOrMore:
 
 def _scalar(base: type, traits: Traits, *, optional: bool) -> Any:
     found = kind(base, traits)
-
-    def read(value: Any) -> Any:
-        if optional and value is None:
-            return None
-        try:
-            return check(found, value, secret=traits.secret)
-        except Misfit as error:
-            raise _mistaken(str(error)) from None
-
     alternatives = list(found.schema.get("anyOf", [found.schema]))
     if found.schema != {"type": "string"}:
         alternatives.append(_SUBSTITUTION)
     if optional:
         alternatives.append({"type": "null"})
     shown = {"anyOf": alternatives} if len(alternatives) > 1 else found.schema
-    return Annotated[Any, pydantic.PlainValidator(read), WithJsonSchema(shown)]
+    return Annotated[Any, _validator(found, secret=traits.secret, optional=optional), WithJsonSchema(shown)]
+
+
+def _validator(found: Kind, *, secret: bool, optional: bool = False) -> pydantic.PlainValidator:
+    def read(value: Any) -> Any:
+        if optional and value is None:
+            return None
+        try:
+            return check(found, value, secret=secret)
+        except Misfit as error:
+            raise _mistaken(str(error)) from None
+
+    return pydantic.PlainValidator(read)
 
 
 def _mistaken(text: str) -> PydanticCustomError:

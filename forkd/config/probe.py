@@ -18,6 +18,8 @@ from forkd.errors import ForkdError
 if TYPE_CHECKING:
     from forkd.core.spec import ServiceSpec
 
+LONGEST_LINE = 1000
+
 
 def main() -> NoReturn:
     """Try the import, answer, and leave at once: what the code has started must not hold the answer up."""
@@ -44,8 +46,12 @@ def _import(spec: ServiceSpec) -> None:
 
 def _line(error: BaseException) -> str:
     if isinstance(error, ForkdError):
-        return " ".join(str(error).split())
-    return " ".join("".join(traceback.format_exception_only(error)).strip().splitlines()[-1].split())
+        text = str(error)
+    elif isinstance(error, SyntaxError):
+        text = f"{type(error).__name__}: {error}"  # with file and line, but without the source that did not parse
+    else:
+        text = "".join(traceback.format_exception_only(error))
+    return " ".join(text.split())[:LONGEST_LINE]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import os
 
 import pytest
 
-from forkd.config import files
 from forkd.config.load import load
 from forkd.errors import ConfigError
 
@@ -73,7 +72,7 @@ def test_an_unreadable_file(folder, monkeypatch):
         raise PermissionError(errno.EACCES, "denied")
 
     path = folder.write(A)
-    monkeypatch.setattr(files.os, "open", forbid)
+    monkeypatch.setattr(os, "open", forbid)
     assert refused(path) == [f"{path}: cannot read: permission denied"]
 
 

@@ -46,7 +46,7 @@ OF_A_SERVICE = [
     ("pythonpath: [/a, 3]", "22: services.shop.pythonpath[1]: expected a path, got 3"),
     ("pythonpath: 3", "17: services.shop.pythonpath: expected a path, got 3"),
     ("args: [1]", "11: services.shop.args: expected a mapping, got a list"),
-    ("args: {a-b: 1}", '12: services.shop.args.a-b: expected the name of a keyword argument, got a string'),
+    ("args: {a-b: 1}", "12: services.shop.args.a-b: expected the name of a keyword argument, got a string"),
     ("environment: {A: true}", "22: services.shop.environment.A: expected a string (in quotes), got true or false"),
     ("environment: {A: [secret]}", "22: services.shop.environment.A: expected a string (in quotes), got a list"),
     ('environment: {"A=B": c}', '19: services.shop.environment."A=B": expected the name of an environment variable, got a string'),
@@ -95,7 +95,7 @@ ADDRESSES = [
 ]
 
 WHOLE = [
-    ("services: [a]", '1:11: services: expected a mapping, got a list'),
+    ("services: [a]", "1:11: services: expected a mapping, got a list"),
     ("services:", "1:10: services: expected a mapping, got nothing"),
     ("services: {}", "1:1: services: expected at least one service, got none"),
     ("log: {level: info}", "1:1: services: expected at least one service, got none"),

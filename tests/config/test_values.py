@@ -197,7 +197,14 @@ def test_a_spec_is_of_plain_types_alone(service):
 
 @pytest.mark.parametrize(
     "document",
-    [None, [], {}, {"runtime_dir": "/", "x": 1}, {"runtime_dir": "/", "services": {}}, {"runtime_dir": "/", "services": [1]}],
+    [
+        None,
+        [],
+        {},
+        {"runtime_dir": "/", "x": 1},
+        {"runtime_dir": "/", "services": {}},
+        {"runtime_dir": "/", "services": [1]},
+    ],
 )
 def test_other_documents_are_refused(document):
     with pytest.raises(ProtocolError):

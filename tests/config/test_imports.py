@@ -1,0 +1,119 @@
+"""`--import`: each service's code in an interpreter of its own, and why it could not be imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from forkd import config
+from forkd.errors import ConfigError
+from tests.waiting import until
+
+HEAD = "defaults: {start_timeout: 30s, concurrency: threads, pythonpath: [code]}\nservices:\n  shop:\n"
+
+
+@pytest.fixture
+def checked(folder):
+    """Return what `--import` says of the lines of a service and the module `shop`."""
+
+    def problems(lines: str, module: str = "") -> list[str]:
+        folder.write(module, "code/shop.py")
+        path = folder.write(HEAD + "".join(f"    {line}\n" for line in lines.splitlines()))
+        try:
+            config.read(path, check_imports=True)
+        except ConfigError as error:
+            return [line.replace(f"{folder.path}/", "") for line in error.problems]
+        return []
+
+    return problems
+
+
+SERVER = "import forkd\nclass Shop(forkd.Server):\n    pass\n"
+
+
+def test_all_is_well(checked):
+    assert checked("server: shop:Shop", SERVER) == []
+
+
+def test_under_eventlet_too(checked):
+    module = SERVER + "import socket\nassert socket.socket.__module__.startswith('eventlet')\nprint('hello')\n"
+    assert checked("server: shop:Shop\nconcurrency: eventlet", module) == []
+
+
+def test_a_module_that_is_not_there(checked):
+    (problem,) = checked("server: shoop:Shop", SERVER)
+    assert problem.startswith("services.yaml:4:13: services.shop.server: cannot import: ")
+    assert "shoop" in problem
+
+
+@pytest.mark.parametrize(
+    ("module", "error"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("import os\nos.environ['DSN']", "KeyError: 'DSN'"),
+        ("def :", "SyntaxError: invalid syntax (shop.py, line 1)"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
+        ("import os\nos._exit(5)", "its interpreter ended with code 5 and did not say why"),
+        ("import os\nos.kill(os.getpid(), 9)", "its interpreter was killed by SIGKILL"),
+        ("import sys\nsys.stdout.close()\nraise KeyboardInterrupt", "KeyboardInterrupt"),
+    ],
+)
+def test_code_that_fails(checked, module, error):
+    assert checked("server: shop:Shop", module) == [f"services.yaml:4:13: services.shop.server: cannot import: {error}"]
+
+
+def test_the_place_is_that_of_the_application(checked):
+    (problem,) = checked("server: wsgi\nbind: 127.0.0.1:0\napp: nothing.there:application")
+    assert problem.startswith("services.yaml:6:10: services.shop.app: cannot import: ")
+
+
+def test_it_runs_where_the_service_would(checked, folder):
+    (folder.path / "here").mkdir()
+    module = SERVER + "import os\nassert (os.getcwd(), os.environ['A']) == (os.environ['HERE'], 'a')\n"
+    lines = f"server: shop:Shop\ndirectory: here\nenvironment: {{A: a, HERE: {folder.path}/here}}"
+    assert checked(lines, module) == []
+
+
+def test_its_time_is_bounded_and_its_children_die_with_it(checked, folder):
+    pidfile = folder.path / "pid"
+    module = (
+        "import subprocess\n"
+        f"child = subprocess.Popen(['sleep', '600'])\nopen({str(pidfile)!r}, 'w').write(str(child.pid))\nchild.wait()"
+    )
+    assert checked("server: shop:Shop\nstart_timeout: 2s", module) == [
+        "services.yaml:4:13: services.shop.server: cannot import: not done within start_timeout, which is 2s"
+    ]
+    pid = int(pidfile.read_text())
+    until(lambda: is_dead(pid), what="the end of what the import has started")
+
+
+def test_what_an_import_leaves_running_holds_nothing_up(checked):
+    module = SERVER + "import subprocess, threading, time\nsubprocess.Popen(['sleep', '600'])\n"
+    module += "threading.Thread(target=threading.Event().wait).start()\n"
+    assert checked("server: shop:Shop", module) == []
+
+
+def test_every_service_is_tried(checked, folder):
+    folder.write("raise ValueError('second')", "code/other.py")
+    problems = checked("server: shop:Shop\n" + "", "raise ValueError('first')")
+    assert len(problems) == 1
+    path = folder.write(f"{HEAD}    server: shop:Shop\n  other:\n    server: other:Other\n")
+    with pytest.raises(ConfigError) as caught:
+        config.read(path, check_imports=True)
+    assert [line.rpartition(": ")[2] for line in caught.value.problems] == ["first", "second"]
+
+
+def test_nothing_is_imported_when_the_file_has_mistakes(checked, folder):
+    module = f"open({str(folder.path / 'ran')!r}, 'w')\n"
+    assert len(checked("server: shop:Shop\nworker: 3", module)) == 1
+    assert not (folder.path / "ran").exists()
+
+
+def is_dead(pid: int) -> bool:
+    if not os.path.exists(f"/proc/{pid}"):
+        return True
+    state = subprocess.run(["ps", "-o", "state=", str(pid)], capture_output=True, text=True, check=False).stdout
+    return state.strip() in ("", "Z")

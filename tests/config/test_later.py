@@ -1,0 +1,112 @@
+"""Keys that come with a later version: known, checked, refused, and never ignored."""
+
+from __future__ import annotations
+
+import pytest
+
+LATER = "not yet supported in this version of forkd"
+
+SERVICE = {
+    "python": "/srv/venv/bin/python",
+    "env_file": "/etc/default/shop",
+    "hang_timeout": "30s",
+    "request_timeout": "0",
+    "recycle": "{requests: 10000, jitter: 10%, memory: 512MiB, age: 12h}",
+    "after": "[db, cache]",
+    "healthcheck": "{http: /healthz, interval: 10s, timeout: 2s, failures: 3}",
+    "limits": "{nofile: 65536, core: 0}",
+    "nice": "-5",
+    "oom_score_adj": "500",
+    "cpu_affinity": "[0, 1]",
+    "allow": '["uid:0", "gid:0", "user:www-data", "group:www-data"]',
+    "secrets": "{DB_URL: /run/secrets/db}",
+    "capabilities": "[CAP_NET_BIND_SERVICE]",
+    "no_new_privileges": "true",
+    "command": '["/usr/bin/redis-server", "--port", "6379"]',
+    "ready": "{port: 6379}",
+    "stdout": "capture",
+    "stderr": "{file: /var/log/shop.log, max_size: 50MiB, keep: 5}",
+    "reuse_port": "true",
+    "forwarded_allow_ips": "[10.0.0.0/8]",
+    "access_log": "true",
+    "tls": "{cert: /etc/cert.pem}",
+}
+FILE = {
+    "control": "{group: root}",
+    "dashboard": "{bind: 127.0.0.1:9180, token_file: /etc/forkd/token}",
+    "lease": "redis://127.0.0.1:6379/0",
+    "on_event": "[{kinds: [exited, failed], command: [/usr/local/bin/page]}]",
+}
+ILL_TYPED = [
+    ("hang_timeout: soon", '19: services.a.hang_timeout: expected a duration (250ms, 30s, 5m, 12h or a number of seconds), got "soon"'),
+    ("recycle: {requests: x}", '25: services.a.recycle.requests: expected an integer ≥ 0, got "x"'),
+    ("recycle: {reqests: 1}", '15: services.a.recycle.reqests: unknown key; did you mean "requests"?'),
+    ("recycle: {jitter: 10}", "23: services.a.recycle.jitter: expected a percentage such as 10%, got 10"),
+    ("healthcheck: 3", "18: services.a.healthcheck: expected a mapping, got a number"),
+    ("limits: {nofile: many}", '22: services.a.limits.nofile: expected an integer ≥ 0, got "many"'),
+    ("nice: 20", "11: services.a.nice: expected at most 19, got 20"),
+    ("allow: [root]", '13: services.a.allow[0]: expected uid:…, gid:…, user:… or group:…, got "root"'),
+    ("no_new_privileges: 1", "24: services.a.no_new_privileges: expected true or false, got 1"),
+    ("stdout: file", '13: services.a.stdout: expected "inherit", "capture" or {file: …, max_size: …, keep: …}, got "file"'),
+    ("after: [a b]", '13: services.a.after[0]: expected a name of 1 to 64 letters, digits, _ and -, got "a b"'),
+]  # fmt: skip
+
+
+def test_the_examples_are_all_there_is():
+    from forkd.config.later import (
+        LaterFileKeys,
+        LaterService,
+    )  # lazy: the table above is the contract's, not the code's
+
+    assert set(SERVICE) == set(LaterService._fields)
+    assert set(FILE) == set(LaterFileKeys._fields)
+
+
+@pytest.mark.parametrize(("key", "value"), SERVICE.items(), ids=SERVICE)
+@pytest.mark.parametrize("place", ["service", "defaults"])
+def test_a_key_of_a_service(told, key, value, place):
+    if place == "service":
+        text = f"services:\n  a:\n    server: a:B\n    {key}: {value}\n"
+        assert told(text) == [f"services.yaml:4:5: services.a.{key}: {LATER}"]
+    else:
+        text = f"services: {{a: {{server: 'a:B'}}}}\ndefaults:\n  {key}: {value}\n"
+        assert told(text) == [f"services.yaml:3:3: defaults.{key}: {LATER}"]
+
+
+@pytest.mark.parametrize(("key", "value"), FILE.items(), ids=FILE)
+def test_a_key_of_the_file(told, key, value):
+    text = f"services: {{a: {{server: 'a:B'}}}}\n{key}: {value}\n"
+    assert told(text) == [f"services.yaml:2:1: {key}: {LATER}"]
+
+
+@pytest.mark.parametrize("line", ["policy: on-failure", "max_restarts: 5", "window: 60s"])
+def test_a_key_of_restart(told, line):
+    key = line.partition(":")[0]
+    text = f"services:\n  a:\n    server: a:B\n    restart:\n      {line}\n"
+    assert told(text) == [f"services.yaml:5:7: services.a.restart.{key}: {LATER}"]
+
+
+def test_a_format_of_the_log(told):
+    text = "log: {format: json}\nservices: {a: {server: 'a:B'}}\n"
+    assert told(text) == [f"services.yaml:1:7: log.format: {LATER}"]
+
+
+def test_a_transport(told):
+    text = "services:\n  a:\n    server: a:B\n    topic: t\n    transport: amqp://shop:hunter2@broker/\n"
+    assert told(text) == [f"services.yaml:5:16: services.a.transport: {LATER}"]
+
+
+def test_an_address_of_socket_activation(told):
+    text = "services:\n  a:\n    server: wsgi\n    app: a:b\n    bind: fd:http\n"
+    assert told(text) == [f"services.yaml:5:11: services.a.bind: {LATER}"]
+
+
+@pytest.mark.parametrize(("line", "problem"), ILL_TYPED)
+def test_a_wrong_value_is_told_too(told, line, problem):
+    problems = told(f"services:\n  a:\n    server: a:B\n    {line}\n")
+    key = line.partition(":")[0]
+    assert problems == [f"services.yaml:4:5: services.a.{key}: {LATER}", f"services.yaml:4:{problem}"]
+
+
+def test_a_service_with_a_command_needs_no_server(told):
+    assert told("services:\n  a:\n    command: /bin/cat\n") == [f"services.yaml:3:5: services.a.command: {LATER}"]
