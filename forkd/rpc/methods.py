@@ -19,7 +19,7 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 class Method:
     """One callable method. Arguments come by name only; `context` is the call's own and no argument."""
 
-    __slots__ = ("_known", "_needed", "_open", "_signature", "fn", "name", "wants_context")
+    __slots__ = ("_known", "_needed", "_open", "_signature", "_taken", "fn", "name", "wants_context")
 
     def __init__(self, name: str, fn: Callable[..., Any]) -> None:
         self.name = name
@@ -35,17 +35,19 @@ class Method:
         self._known = frozenset(p.name for p in named) - {"context"}
         self._needed = frozenset(p.name for p in named if p.default is p.empty) - {"context"}
         self._open = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self._taken = {"context"} if self.wants_context else set()
+        if inspect.ismethod(fn):  # `self` or `cls`: a method of any keywords cannot get it by name once more
+            first = next(iter(inspect.signature(fn.__func__).parameters.values()))
+            self._taken |= {first.name} if first.kind is first.POSITIONAL_OR_KEYWORD else set()
 
     def check(self, args: dict[str, Any]) -> None:
         """Raise `BadArguments`, which says why, unless the method can be called with these."""
         names = args.keys()
-        if self._needed <= names and (self._open or names <= self._known) and "context" not in names:
+        if self._needed <= names and (self._open or names <= self._known) and names.isdisjoint(self._taken):
             return
-        offered = dict.fromkeys(names)
-        if self.wants_context:
-            if "context" in offered:
-                raise BadArguments("context is the call's own and cannot be given as an argument")
-            offered["context"] = None
+        if not names.isdisjoint(self._taken):
+            raise BadArguments(f"{min(names & self._taken)} is the call's own and cannot be given as an argument")
+        offered = dict.fromkeys(names | self._taken & {"context"})
         try:
             self._signature.bind(**offered)
         except TypeError as error:

@@ -1,0 +1,145 @@
+"""A worker for the tests: `python -m tests.rpc.serving '{"concurrency": …, "topic": …, …}'`.
+
+Says `ready`, `began NAME` and `stopped` on stdout; hears `release`, `stop` and `cut` on stdin.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+SETUP = json.loads(sys.argv[1]) if __name__ == "__main__" else {}
+if SETUP:
+    from forkd import threadgroup
+
+    threadgroup.prepare(SETUP["concurrency"])
+
+import socket  # noqa: E402 -- after eventlet has patched it
+import threading  # noqa: E402 -- as above
+
+from forkd import Service, periodic_task, rpc  # noqa: E402
+from forkd.scoreboard import Board  # noqa: E402
+from forkd.service import Inheritance, WorkerIdentity  # noqa: E402
+
+PEN = threading.Lock()
+
+
+def say(text):
+    with PEN:  # two green threads may not wait to write to one descriptor
+        os.write(1, f"{text}\n".encode())
+
+
+class Probe(rpc.Server):
+    """What the tests call."""
+
+    helper = json.JSONDecoder  # callable, and no method
+
+    def __init__(self):
+        self.counted = 0
+        self.instance_attribute = len
+
+    def init(self, service):
+        self.gate = service.thread_group.event()
+        super().init(service)
+
+    def echo(self, value):
+        return value
+
+    def add(self, a, b=1):
+        return a + b
+
+    def anything(self, **values):
+        return values
+
+    def with_context(self, value, context):
+        return [value, context]
+
+    def boom(self, text):
+        raise KeyError(text)
+
+    def leave(self):
+        raise SystemExit(3)
+
+    def unsendable(self):
+        return {1, 2}
+
+    def large(self, size):
+        return "x" * size
+
+    def who(self):
+        return os.getpid()
+
+    def hold(self, name):
+        say(f"began {name}")
+        self.gate.wait()
+        return name
+
+    def bump(self):
+        self.counted += 1
+
+    def count(self):
+        return self.counted
+
+    def relay(self, topic, value):
+        with rpc.Client(topic) as client:
+            return client.call("echo", value=value)
+
+    @staticmethod
+    def fixed():
+        return "fixed"
+
+    @classmethod
+    def of_class(cls):
+        return cls.__name__
+
+    @property
+    def computed(self):
+        return self.echo
+
+    @periodic_task(spacing=3600)
+    def tick(self):
+        """Do nothing."""
+
+    def _hidden(self):
+        """Do nothing."""
+
+
+def inheritance():
+    listeners, board, worker = {}, None, None
+    if "listener" in SETUP:
+        address = f"unix:{os.environ['FORKD_RUNTIME_DIR']}/rpc/{SETUP['topic']}/{SETUP['slot']}.sock"
+        listeners[address] = socket.socket(fileno=SETUP["listener"])
+        worker = WorkerIdentity("here", "probe", SETUP["slot"], SETUP["incarnation"])
+    if "board" in SETUP:
+        board = Board(SETUP["board"])
+    return Inheritance(listeners, board, worker)
+
+
+def obey(service, server):
+    """Follow the orders that come on stdin."""
+    while service.thread_group.wait_readable(0):
+        orders = os.read(0, 1000).decode().split()
+        for order in orders:
+            if order == "release":
+                server.gate.set()
+            else:
+                service.stop(graceful=order == "stop")
+        if not orders:
+            return
+
+
+def main():
+    server = Probe()
+    server.topic = SETUP["topic"]
+    service = Service(server, concurrency=SETUP["concurrency"], threads=SETUP.get("threads"))
+    service.adopt(inheritance())
+    service.start()
+    service.thread_group.add_loop(obey, service, server)
+    say("ready")
+    service.wait()
+    say("stopped")
+
+
+if __name__ == "__main__":
+    main()

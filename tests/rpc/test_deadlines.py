@@ -1,0 +1,123 @@
+"""What happens when time is short: deadlines of callers, and a worker that has more calls than it may run."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from forkd import rpc
+from forkd.errors import ForkdError
+from tests.waiting import until
+
+
+def test_the_caller_gives_up_at_its_deadline_and_the_connection_serves_on(host):
+    worker, client = host.worker(), host.client(timeout=0.2)
+    started = time.monotonic()
+    with pytest.raises(rpc.Timeout, match="here/probe/0/1: no answer within the deadline"):
+        client.call("hold", name="a")
+    assert 0.2 <= time.monotonic() - started < 5
+    worker.expect("began a")
+    client.timeout = 30.0
+    worker.order("release")
+    assert client.call("hold", name="b") == "b"
+
+
+def test_a_timeout_is_a_timeout_error(host):
+    host.worker()
+    with pytest.raises(TimeoutError):
+        host.client(timeout=0.05).call("hold", name="a")
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_deadline_in_the_past_is_refused(timeout):
+    with pytest.raises(ForkdError, match="expected more than 0 seconds"):
+        rpc.Client("probe", timeout=timeout)
+
+
+def test_a_client_may_wait_for_ever(host, callers):
+    worker, client = host.worker(), host.client(timeout=None)
+    held = [callers.submit(client.call, "hold", name="a") for _ in range(3)]
+    for _ in held:
+        worker.expect("began a")
+    worker.order("release")
+    assert [each.result(30) for each in held] == ["a"] * 3
+
+
+def test_a_leader_that_gives_up_hands_over(host, callers):
+    worker, client = host.worker(), host.client(timeout=0.3)
+    short = callers.submit(client.call, "hold", name="short")
+    worker.expect("began short")
+    client.timeout = 30.0
+    long = [callers.submit(client.call, "hold", name="long") for _ in range(8)]
+    for _ in long:
+        worker.expect("began long")
+    with pytest.raises(rpc.Timeout):
+        short.result(30)
+    worker.order("release")
+    assert [each.result(30) for each in long] == ["long"] * 8
+
+
+def test_a_call_that_is_late_is_not_begun(host, callers):
+    worker, client = host.worker(threads=1), host.client()
+    held = callers.submit(client.call, "hold", name="a")
+    worker.expect("began a")
+    with pytest.raises(rpc.Timeout):
+        host.client(timeout=0.05).call("bump")
+    # The worker counts from when it read the call.
+    passed = time.monotonic() + 0.2
+    until(lambda: time.monotonic() > passed, what="the deadline passes for the worker, too")
+    worker.order("release")
+    held.result(30)
+    assert client.call("count") == 0
+
+
+def test_a_full_worker_refuses_at_once(host, callers):
+    worker, client = host.worker(threads=2), host.client()
+    began = [callers.submit(client.call, "hold", name="a") for _ in range(2)]
+    for _ in began:
+        worker.expect("began a")
+    outcomes = [callers.submit(client.call, "hold", name="b") for _ in range(6)]
+    until(lambda: sum(each.done() for each in outcomes) == 4, what="all but those that may wait are refused")
+    refused = [each for each in outcomes if each.done()]
+    for each in refused:
+        with pytest.raises(rpc.Busy, match="probe: 4 calls are in hand, 2 of them waiting"):
+            each.result()
+    with pytest.raises(rpc.NoSuchMethod):  # told also by a full worker
+        client.call("nope")
+    worker.order("release")
+    assert [each.result(30) for each in began] == ["a", "a"]
+    assert [each.result(30) for each in outcomes if each not in refused] == ["b", "b"]
+    assert client.call("add", a=1) == 2
+
+
+def test_a_topic_without_a_ready_worker_times_out(host):
+    host.listener()
+    with pytest.raises(rpc.Timeout, match="probe: no worker was ready within the deadline"):
+        host.client(timeout=0.2).call("who")
+
+
+def test_a_stale_socket_times_out_too(host):
+    host.listener().close()
+    with pytest.raises(rpc.Timeout, match="no worker was ready"):
+        host.client(timeout=0.2).call("who")
+
+
+def test_callers_that_find_no_worker_wait_for_the_first(host, callers):
+    host.listener()
+    client = host.client()
+    early = [callers.submit(client.call, "who") for _ in range(8)]
+    worker = host.worker()
+    assert {each.result(30) for each in early} == {worker.pid}
+
+
+def test_closing_a_client_ends_its_calls(host, callers):
+    worker, client = host.worker(), host.client()
+    held = [callers.submit(client.call, "hold", name="a") for _ in range(3)]
+    for _ in held:
+        worker.expect("began a")
+    client.close()
+    for each in held:
+        with pytest.raises(rpc.WorkerLost, match="the client was closed"):
+            each.result(5)
+    assert client.call("add", a=1) == 2

@@ -1,0 +1,121 @@
+"""Frames, methods, errors and names, each alone."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forkd import periodic_task, rpc
+from forkd.errors import ForkdError, ProtocolError
+from forkd.rpc import errors, methods, topics, wire
+
+MESSAGES = st.lists(st.dictionaries(st.text(), st.integers(0, 9) | st.binary() | st.none()), max_size=5)
+
+
+@given(MESSAGES, st.integers(1, 50))
+def test_frames_come_out_whole_however_the_bytes_arrive(messages, size):
+    messages = [message | {"type": "x"} for message in messages]
+    data = b"".join(map(wire.frame, messages))
+    frames = wire.Frames()
+    found = [each for at in range(0, len(data), size) for each in frames.feed(data[at : at + size])]
+    assert found == messages
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_messages_or_a_protocol_error(data):
+    with contextlib.suppress(ProtocolError):
+        for message in wire.Frames().feed(data):
+            wire.request(message)
+
+
+def test_an_announced_length_beyond_the_limit_is_refused_before_it_comes():
+    with pytest.raises(ProtocolError, match="announces 8388609 bytes"):
+        wire.Frames().feed((wire.MESSAGE_LIMIT + 1).to_bytes(4, "big"))
+
+
+def serve(**members):
+    server = type("Users", (rpc.Server,), members)("topic")
+    return methods.public_methods(server, rpc.Server)
+
+
+def test_parents_below_the_base_count_and_overridden_life_cycle_does_not():
+    class Parent(rpc.Server):
+        def inherited(self):
+            """Do nothing."""
+
+        def stop(self, graceful=True):
+            """Do nothing."""
+
+        @periodic_task
+        def tick(self):
+            """Do nothing."""
+
+    class Child(Parent):
+        def own(self):
+            """Do nothing."""
+
+        def tick(self):
+            """Be no task any more."""
+
+    assert sorted(methods.public_methods(Child("t"), rpc.Server)) == ["inherited", "own", "tick"]
+    assert sorted(methods.public_methods(Parent("t"), rpc.Server)) == ["inherited"]
+
+
+async def _coroutine(self):
+    """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({"later": _coroutine}, "is a coroutine function"),
+        ({"give": lambda self, a, /: a}, "positional-only"),
+        ({"topic": lambda self: 1}, "has an attribute of this name"),
+    ],
+)
+def test_a_method_that_could_never_be_called_is_refused(members, text):
+    with pytest.raises(ForkdError, match=text):
+        serve(**members)
+
+
+def test_errors_survive_pickling_and_unknown_kinds_are_still_errors():
+    error = pickle.loads(pickle.dumps(errors.RemoteError("KeyError", "'x'", "trace")))
+    assert (error.class_name, error.message, error.traceback) == ("KeyError", "'x'", "trace")
+    assert str(errors.RemoteError("StopIteration", "")) == "StopIteration"
+    assert type(errors.from_failure(["later", "a sentence", "", ""])) is errors.RpcError
+    assert "malformed" in str(errors.from_failure(7))
+
+
+@pytest.mark.parametrize(
+    ("environment", "uid", "expected"),
+    [
+        ({"FORKD_RUNTIME_DIR": "/a", "RUNTIME_DIRECTORY": "/b"}, 0, "/a"),
+        ({"RUNTIME_DIRECTORY": "/b"}, 0, "/b"),
+        ({"XDG_RUNTIME_DIR": "/c"}, 0, "/run/forkd"),
+        ({"XDG_RUNTIME_DIR": "/c"}, 7, "/c/forkd"),
+        ({}, 7, "/tmp/forkd-7"),
+    ],
+)
+def test_the_runtime_directory_is_where_the_launcher_would_put_it(monkeypatch, environment, uid, expected):
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert topics.directory("t") == f"{expected}/rpc/t"
+
+
+@pytest.mark.parametrize("build", [lambda: rpc.Client("t", "amqp://host"), lambda: rpc.Client("t", "nonsense")])
+def test_a_client_refuses_a_transport_that_is_not_there(build):
+    with pytest.raises(ForkdError, match="is not supported; there is: local"):
+        build()
+
+
+def test_a_client_imports_neither_servers_nor_engines():
+    code = "import sys; from forkd.rpc.client import Client; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"eventlet", "greenlet", "forkd.server", "forkd.service", "logging", "inspect", "asyncio"} & set(loaded)
