@@ -26,4 +26,4 @@ def directory(topic: str, runtime: str | None = None) -> str:
     """Return the directory of a topic's sockets; raise `ForkdError` for what is no topic's name."""
     if not _NAME.fullmatch(topic):
         raise ForkdError(f"{topic!r:.80} is no topic: expected letters, digits and _.- only, the first of them no dot")
-    return f"{runtime or runtime_dir()}/rpc/{topic}"
+    return os.path.join(runtime or runtime_dir(), "rpc", topic)
