@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import grp
 import importlib.machinery
+import mmap
 import os
 import pwd
 import signal
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SUBREAPER = "FORKD_SUBREAPER"  # the environment variable that says which process is one
+_SIGNAL_STACK = 1024 * 1024  # bytes of address space, enough for all signals at once; pages not used cost nothing
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
 
 
@@ -70,6 +72,19 @@ def become_subreaper() -> None:
 def die_with_parent(number: int) -> None:
     """Get a signal when the thread that is now the parent ends; 0: none. A change of credentials undoes it."""
     _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def dump_stacks_on_abort() -> None:
+    """Have ABRT, and every crash, write the Python stacks of all threads to stderr before it ends the process.
+
+    A forked process inherits that. Call it in the main thread, and nothing else that enables faulthandler.
+    """
+    import faulthandler  # lazy: not for the launcher, as ctypes
+
+    faulthandler.enable()
+    # From now on handlers run on faulthandler's own stack, for which 16 KiB must do. A frame of a signal takes
+    # up to 11 KiB of it on processors with wide registers, so already a few signals at once would overflow it.
+    _signal_stack(_SIGNAL_STACK)
 
 
 def account(user: str | None, group: str | None) -> Account:
@@ -160,3 +175,19 @@ def _libc_prctl() -> Callable[[int, int], int]:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
     return lambda option, value: ctypes.get_errno() if libc.prctl(option, value, 0, 0, 0) else 0
+
+
+@functools.cache  # which keeps the memory for as long as the process lives
+def _signal_stack(size: int) -> object:
+    """Let the main thread's signal handlers run on a stack of that size, sigaltstack(2)."""
+    import ctypes  # lazy: as above
+
+    class Stack(ctypes.Structure):
+        _fields_ = (("ss_sp", ctypes.c_void_p), ("ss_flags", ctypes.c_int), ("ss_size", ctypes.c_size_t))
+
+    memory = (ctypes.c_char * size).from_buffer(mmap.mmap(-1, size))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.sigaltstack(ctypes.byref(Stack(ctypes.addressof(memory), 0, size)), None) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return memory

@@ -14,7 +14,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 from forkd import assembly, channel, log, process, threadgroup
 from forkd.channel import Channel
@@ -25,7 +25,9 @@ from forkd.service import Inheritance, Service, WorkerIdentity
 from forkd.signals import Signals
 
 if TYPE_CHECKING:
-    from types import FrameType, TracebackType
+    from types import TracebackType
+
+    from forkd.threadgroup import Event
 
 HEARTBEAT = 1.0  # seconds
 _NOT_USERS = ("<frozen ", os.path.dirname(__file__), os.path.dirname(importlib.__file__))
@@ -143,22 +145,38 @@ def log_to_stderr(origin: str) -> None:
 
 
 def _serve(service: Service, signals: Signals, to: Channel) -> None:
-    """Return when the service has stopped."""
+    """Return when the service has stopped, or a QUIT cuts its drain short."""
     service.thread_group.add_timer(HEARTBEAT, service.board.beat)
-    while True:
-        service.thread_group.wait_readable(signals.fileno())
+    # None of the service's threads, whose stop awaits all of them. The main one is kept free for what comes next.
+    own = threadgroup.create(service.concurrency)
+    ended = own.event()
+    own.add_loop(_await_end, service, ended, signals)
+    stopping = False
+    while not ended.is_set():
+        own.wait_readable(signals.fileno())
         for number in signals.take():
+            if number == signal.SIGQUIT and stopping:
+                return
             if number == signal.SIGHUP:
-                _reset(service)
-                continue
-            graceful = number != signal.SIGQUIT
-            if graceful:
-                # Whoever drains waits in the service's code, and cannot come back here for a QUIT.
-                signal.signal(signal.SIGQUIT, _leave)
-                with contextlib.suppress(ChannelClosed, ProtocolError):  # the launcher may be what has ended
-                    to.send({"type": "draining"})
-            service.stop(graceful=graceful)
-            return
+                own.add_loop(_reset, service)
+            elif not stopping:  # a second TERM, or a terminal's INT beside it, changes nothing
+                stopping, graceful = True, number != signal.SIGQUIT
+                if graceful:
+                    _say_draining(to)
+                own.add_loop(service.stop, graceful)
+
+
+def _await_end(service: Service, ended: Event, signals: Signals) -> None:
+    try:
+        service.wait()
+    finally:
+        ended.set()
+        signals.wake()
+
+
+def _say_draining(to: Channel) -> None:
+    with contextlib.suppress(ChannelClosed, ProtocolError):  # the launcher may be what has ended
+        to.send({"type": "draining"})
 
 
 def _reset(service: Service) -> None:
@@ -166,10 +184,6 @@ def _reset(service: Service) -> None:
         service.reset()
     except Exception:  # noqa: BLE001 -- whatever the service's code raises
         _log.exception("reset failed; the service goes on as it was")
-
-
-def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    os._exit(0)
 
 
 def _users_part(error: BaseException) -> TracebackType | None:

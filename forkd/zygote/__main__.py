@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import faulthandler
 import gc
 import io
 import logging
@@ -36,7 +35,7 @@ def main() -> int:
     # Not inherited by what the code may run; the launcher only learns of the end when nobody has the descriptor.
     os.set_inheritable(_CHANNEL, False)
     upper = channel.from_fd(_CHANNEL)
-    faulthandler.enable()  # ABRT, sent to whatever hangs, dumps the stacks
+    process.dump_stacks_on_abort()
     _do_nothing_on(*_FOR_WORKERS, *_HARMLESS)
     try:
         life = _receive_life(upper)

@@ -1,0 +1,420 @@
+"""The lives of zygotes and workers as the kernel sees them, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from forkd.core.commands import Signal, Spawn, StartZygote
+from forkd.core.events import Draining, Exited, Failed, Ready, Started
+from tests.kernel.yard import KILL, alive, fds
+from tests.waiting import until
+
+PLAIN = "class S(forkd.Server): pass"
+
+
+def test_worker_starts_drains_and_exits(yard, concurrency):
+    zygote = yard.zygote(yard.spec(PLAIN, concurrency=concurrency))
+    worker = yard.worker(zygote)
+    yard.signal(worker, signal.SIGTERM)
+    yard.until(Exited, worker)
+    assert yard.kinds(worker) == [Started, Ready, Draining, Exited]
+    assert yard.of(worker)[-1] == Exited(worker, 0, None)
+    yard.retire()
+    yard.until(Exited, zygote)
+    assert yard.kinds(zygote) == [Started, Ready, Exited]
+    assert yard.of(zygote)[-1] == Exited(zygote, 0, None)
+
+
+def test_worker_is_our_child_and_leads_its_group(yard):
+    zygote = yard.zygote(yard.spec(PLAIN))
+    pid = yard.pid(yard.worker(zygote))
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    assert (int(fields[1]), int(fields[2])) == (os.getpid(), pid)
+
+
+def test_processes_have_titles(yard):
+    zygote = yard.zygote(yard.spec(PLAIN), generation=3)
+    worker = yard.worker(zygote, slot=2)
+    title = lambda id: Path(f"/proc/{yard.pid(id)}/cmdline").read_bytes().rstrip(b"\0 ").decode()
+    assert title(zygote) == "forkd: shop zygote gen 3"
+    assert title(worker) == "forkd: shop/2 gen 3"
+
+
+def test_kill_is_reported_as_such(yard):
+    worker = yard.worker(yard.zygote(yard.spec(PLAIN)))
+    yard.signal(worker, KILL)
+    assert yard.until(Exited, worker) == Exited(worker, None, KILL)
+
+
+def test_kill_takes_what_the_worker_has_started_along(yard):
+    source = """
+        class S(forkd.Server):
+            def start(self):
+                say(subprocess.Popen(["sleep", "1000"]).pid)
+    """
+    worker = yard.worker(yard.zygote(yard.spec(source)))
+    helper = int(yard.line())
+    yard.signal(worker, KILL)
+    yard.until(Exited, worker)
+    yard.until_dead(helper)
+
+
+def test_leftovers_of_a_worker_that_exits_by_itself_are_killed(yard):
+    source = """
+        class S(forkd.Server):
+            def start(self):
+                say(subprocess.Popen(["sleep", "1000"]).pid)
+    """
+    worker = yard.worker(yard.zygote(yard.spec(source)))
+    helper = int(yard.line())
+    yard.signal(worker, signal.SIGTERM)
+    assert yard.until(Exited, worker).code == 0
+    yard.until_dead(helper)
+
+
+def test_import_failure_says_why_before_the_end(yard, concurrency):
+    spec = yard.spec("os.environ['DSN']", concurrency=concurrency)
+    zygote = yard.start_zygote(spec)
+    yard.until(Exited, zygote)
+    _, failed, exited = yard.of(zygote)
+    assert failed.error == "KeyError: 'DSN'"
+    assert "app.py" in failed.traceback
+    assert "forkd/zygote" not in failed.traceback
+    assert exited == Exited(zygote, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("start", "error"),
+    [
+        ("{}['DSN']", "KeyError: 'DSN'"),
+        ("sys.exit('no database')", "SystemExit: no database"),
+        ("raise RuntimeError('x' * 100_000)", "RuntimeError: xxx"),
+    ],
+)
+def test_start_failure_says_why_before_the_end(yard, concurrency, start, error):
+    source = f"""
+        class S(forkd.Server):
+            def start(self):
+                {start}
+    """
+    worker = yard.spawn(yard.zygote(yard.spec(source, concurrency=concurrency)))
+    yard.until(Exited, worker)
+    _, failed, exited = yard.of(worker)
+    assert failed.error.startswith(error)
+    assert exited == Exited(worker, 1, None)
+
+
+def test_without_preload_the_worker_imports(yard, concurrency):
+    spec = yard.spec(f"say(os.getpid())\n{PLAIN}", concurrency=concurrency, preload=False)
+    zygote = yard.zygote(spec)
+    worker = yard.worker(zygote)
+    assert int(yard.line()) == yard.pid(worker)
+
+
+def test_without_preload_the_worker_fails_to_import(yard):
+    spec = yard.spec("os.environ['DSN']", preload=False)
+    worker = yard.spawn(yard.zygote(spec))
+    yard.until(Exited, worker)
+    assert yard.of(worker)[1].error == "KeyError: 'DSN'"
+
+
+def test_interpreter_that_cannot_be_run(yard, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    zygote = yard.start_zygote(yard.spec(PLAIN))
+    yard.until(Exited, zygote)
+    _, failed, exited = yard.of(zygote)
+    assert "cannot start the zygote" in failed.error
+    assert "No such file" in failed.error
+    assert exited == Exited(zygote, 1, None)
+
+
+def test_user_that_does_not_exist(yard):
+    zygote = yard.start_zygote(yard.spec(PLAIN, user="nobody-of-that-name"))
+    yard.until(Exited, zygote)
+    assert "there is no user 'nobody-of-that-name'" in yard.of(zygote)[1].error
+
+
+def test_listener_that_cannot_be_opened(yard):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        spec = yard.spec(PLAIN, bind=("127.0.0.1:0", address))
+        failed, exited = yard.perform(StartZygote(77, 1, spec))
+    assert failed == Failed(77, f"cannot listen on {address}: address already in use")
+    assert exited == Exited(77, None, None)
+
+
+def test_spawn_from_a_zygote_that_is_gone(yard):
+    zygote = yard.zygote(yard.spec(PLAIN))
+    yard.signal(zygote, KILL)
+    yard.until(Exited, zygote)
+    assert yard.perform(Spawn(50, zygote, 0)) == [Failed(50, "its zygote is gone"), Exited(50, None, None)]
+
+
+def test_kill_of_a_worker_that_is_not_yet_one(yard):
+    """The zygote is stopped, so it cannot fork; when it goes on, what it forks must not live."""
+    zygote = yard.zygote(yard.spec(PLAIN))
+    first = yard.worker(zygote)
+    os.kill(yard.pid(zygote), signal.SIGSTOP)
+    worker = yard.spawn(zygote, slot=1)
+    assert yard.perform(Signal(worker, KILL)) == [Exited(worker, None, None)]
+    os.kill(yard.pid(zygote), signal.SIGCONT)
+    second = yard.worker(zygote, slot=2)  # the order before it has been dealt with
+    yard.signal(first, KILL)
+    yard.until(Exited, first)
+    assert yard.of(worker) == [Exited(worker, None, None)]
+    assert alive(yard.pid(second))
+
+
+def test_signals_to_the_dead_are_harmless(yard):
+    worker = yard.worker(yard.zygote(yard.spec(PLAIN)))
+    os.kill(yard.pid(worker), signal.SIGKILL)
+    until(lambda: not alive(yard.pid(worker)), what="its death")
+    yard.signal(worker, signal.SIGTERM)
+    yard.until(Exited, worker)
+    yard.signal(worker, KILL)
+    assert yard.of(worker)[-1] == Exited(worker, None, KILL)
+
+
+def test_hang_up_resets_in_place(yard, concurrency):
+    source = """
+        class S(forkd.Server):
+            count = 0
+            def reset(self):
+                self.count += 1
+                say("reset", self.count)
+                if self.count == 1:
+                    raise ValueError("cannot")
+    """
+    worker = yard.worker(yard.zygote(yard.spec(source, concurrency=concurrency)))
+    for count in (1, 2):
+        yard.signal(worker, signal.SIGHUP)
+        assert yard.line() == f"reset {count}"
+    yard.signal(worker, signal.SIGTERM)
+    assert yard.until(Exited, worker).code == 0
+
+
+SLOW = """
+    class S(forkd.Server):
+        def stop(self, graceful=True):
+            say("stop", graceful)
+            if graceful:
+                self.service.thread_group.event().wait(1000)
+"""
+
+
+def test_second_term_changes_nothing_and_quit_ends_a_drain(yard, concurrency):
+    worker = yard.worker(yard.zygote(yard.spec(SLOW, concurrency=concurrency)))
+    yard.signal(worker, signal.SIGTERM)
+    assert yard.line() == "stop True"
+    yard.signal(worker, signal.SIGTERM)
+    yard.signal(worker, signal.SIGINT)
+    yard.signal(worker, signal.SIGHUP)
+    yard.until(Draining, worker)
+    assert alive(yard.pid(worker))
+    yard.signal(worker, signal.SIGQUIT)
+    assert yard.until(Exited, worker).code == 0
+
+
+def test_quit_does_not_drain(yard, concurrency):
+    worker = yard.worker(yard.zygote(yard.spec(SLOW, concurrency=concurrency)))
+    yard.signal(worker, signal.SIGQUIT)
+    assert yard.line() == "stop False"
+    assert yard.until(Exited, worker).code == 0
+    assert yard.kinds(worker) == [Started, Ready, Exited]  # as tuples, events of different kinds may be equal
+
+
+def test_abort_dumps_the_stacks(yard, capfd):
+    source = """
+        class S(forkd.Server):
+            def stop(self, graceful=True):
+                self.a_place_to_be_found()
+            def a_place_to_be_found(self):
+                say("stuck")
+                signal.pause()
+    """
+    worker = yard.worker(yard.zygote(yard.spec(source)))
+    yard.signal(worker, signal.SIGTERM)
+    assert yard.line() == "stuck"
+    yard.signal(worker, signal.SIGABRT)
+    assert yard.until(Exited, worker) == Exited(worker, None, signal.SIGABRT)
+    assert "a_place_to_be_found" in capfd.readouterr().err
+
+
+def test_worker_that_is_told_to_stop_while_it_starts(yard):
+    source = """
+        say("importing")
+        time.sleep(1000)
+    """
+    worker = yard.spawn(yard.zygote(yard.spec(source, preload=False)))
+    assert yard.line() == "importing"
+    yard.signal(worker, signal.SIGTERM)
+    assert yard.until(Exited, worker) == Exited(worker, None, signal.SIGTERM)
+
+
+def test_zygote_heeds_no_signal_that_is_for_workers(yard):
+    zygote = yard.zygote(yard.spec(f"signal.signal(signal.SIGTERM, signal.SIG_DFL)\n{PLAIN}"))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(yard.pid(zygote), number)
+    yard.worker(zygote)
+    assert yard.kinds(zygote) == [Started, Ready]
+
+
+def test_zygote_that_does_not_end_its_import_dumps_its_stacks(yard, capfd):
+    source = """
+        def a_place_to_be_found():
+            say("importing")
+            signal.pause()
+        a_place_to_be_found()
+    """
+    zygote = yard.start_zygote(yard.spec(source))
+    assert yard.line() == "importing"
+    yard.signal(zygote, signal.SIGABRT)
+    assert yard.until(Exited, zygote) == Exited(zygote, None, signal.SIGABRT)
+    assert "a_place_to_be_found" in capfd.readouterr().err
+
+
+def test_zygote_is_single_threaded_when_it_forks(yard, concurrency):
+    zygote = yard.zygote(yard.spec(PLAIN, concurrency=concurrency))
+    yard.worker(zygote)
+    assert len(os.listdir(f"/proc/{yard.pid(zygote)}/task")) == 1
+
+
+def test_threads_at_import_are_named(yard, capfd):
+    source = """
+        import threading
+        threading.Thread(target=time.sleep, args=(1000,), name="metrics-pusher", daemon=True).start()
+        class S(forkd.Server):
+            pass
+    """
+    yard.worker(yard.zygote(yard.spec(source)))
+    said = capfd.readouterr().err
+    assert "metrics-pusher" in said
+    assert "preload: false" in said
+
+
+def test_worker_may_collect_garbage_and_the_zygote_does_not(yard):
+    source = """
+        import gc
+        say(gc.isenabled())
+        class S(forkd.Server):
+            def start(self):
+                say(gc.isenabled(), gc.get_freeze_count() > 1000)
+    """
+    zygote = yard.zygote(yard.spec(source))
+    assert yard.line() == "False"
+    yard.worker(zygote)
+    assert yard.line() == "True True"
+
+
+def test_heartbeat_and_identity(yard, concurrency):
+    source = """
+        class S(forkd.Server):
+            def start(self):
+                say(*self.service.worker, self.service.name, self.service.stop_timeout)
+                self.service.board.row().started()
+    """
+    zygote = yard.zygote(yard.spec(source, concurrency=concurrency, stop_timeout=7.0))
+    worker = yard.worker(zygote, slot=5)
+    assert yard.line() == f"{os.uname().nodename} shop 5 {worker} shop 7.0"
+    first = yard.kernel.describe(worker)
+    assert first.in_flight == 1
+    assert 0 < first.heartbeat <= yard.kernel.now()
+    until(lambda: yard.kernel.describe(worker).heartbeat > first.heartbeat, what="the next heartbeat")
+    assert yard.kernel.describe(zygote) is None
+
+
+def test_environment_directory_and_paths(yard):
+    other = yard.folder / "other"
+    other.mkdir()
+    (other / "beside.py").write_text("")
+    source = """
+        import beside
+        say(os.getcwd(), os.environ["COLOUR"], os.environ["FORKD_RUNTIME_DIR"], "NOTIFY_SOCKET" in os.environ)
+        say(sys.path[0], sys.path[1], sys.stdin.readline() == "")
+        class S(forkd.Server):
+            pass
+    """
+    os.environ["NOTIFY_SOCKET"] = "/nonexistent"
+    try:
+        yard.zygote(yard.spec(source, environment={"COLOUR": "blue"}, pythonpath=("../other",)))
+    finally:
+        del os.environ["NOTIFY_SOCKET"]
+    code = yard.folder / "code"
+    assert yard.line() == f"{code} blue {yard.folder} False"
+    assert yard.line() == f"{code} {other} True"
+
+
+def test_listeners_are_shared_over_generations(yard):
+    source = """
+        class S(forkd.Server):
+            def init(self, service):
+                super().init(service)
+                say(service.listen("127.0.0.1:0").getsockname()[1])
+    """
+    spec = yard.spec(source, bind=("127.0.0.1:0",))
+    first = yard.worker(yard.zygote(spec))
+    port = int(yard.line())
+    second = yard.worker(yard.zygote(spec, generation=2))
+    assert int(yard.line()) == port
+    yard.signal(first, KILL)
+    yard.until(Exited, first)
+    yard.retire(1)
+    socket.create_connection(("127.0.0.1", port)).close()
+    yard.signal(second, KILL)
+    yard.until(Exited, second)
+    socket.create_connection(("127.0.0.1", port)).close()  # no worker, but the launcher keeps it open
+    yard.retire(2)
+
+    def refused() -> bool:
+        yard.pump()
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", port)) != 0
+
+    until(refused, what="the port to be closed")
+
+
+def test_rpc_listener_of_a_slot_outlives_its_worker(yard):
+    path = yard.folder / "rpc" / "billing" / "3.sock"
+    source = f"""
+        class S(forkd.Server):
+            def init(self, service):
+                super().init(service)
+                say(service.listen("unix:{path}").getsockname())
+    """
+    spec = yard.spec(source, topic="billing", server="app:S")
+    (yard.folder / "code" / "app.py").write_text(
+        (yard.folder / "code" / "app.py").read_text().replace("forkd.Server", "forkd.rpc.Server")
+    )
+    zygote = yard.zygote(spec)
+    worker = yard.worker(zygote, slot=3)
+    assert yard.line() == str(path)
+    inode = path.stat().st_ino
+    yard.signal(worker, KILL)
+    yard.until(Exited, worker)
+    yard.worker(zygote, slot=3)
+    assert path.stat().st_ino == inode
+    assert path.stat().st_mode & 0o777 == 0o600
+    yard.retire()
+    assert not path.exists()
+
+
+def test_nothing_leaks_over_many_lives(yard):
+    zygote = yard.zygote(yard.spec(PLAIN))
+    yard.signal(yard.worker(zygote), KILL)
+    yard.until(Exited)
+    counts = []
+    for _ in range(50):
+        worker = yard.worker(zygote)
+        counts.append((fds(), fds(yard.pid(zygote)), fds(yard.pid(worker))))
+        yard.signal(worker, KILL)
+        yard.until(Exited, worker)
+    # The zygote has its spare now and then, and notices a death a moment later.
+    assert max(row[0] for row in counts) == min(row[0] for row in counts)
+    assert max(row[1] for row in counts) - min(row[1] for row in counts) <= 4
+    assert max(row[2] for row in counts) - min(row[2] for row in counts) <= 1
