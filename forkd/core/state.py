@@ -104,7 +104,7 @@ class Generation:
         self.spec = spec
         self.zygote: Incarnation | None = None
         self.backoff = Backoff()
-        self.retired = False
+        self.retired = True  # the kernel holds nothing of it yet
 
     @property
     def imported(self) -> bool:
