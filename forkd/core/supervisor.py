@@ -80,12 +80,12 @@ class Supervisor:
         return news
 
     def _apply_rules(self, now: float) -> Iterator[Command]:
-        if requests.read_next(self._state):
-            yield ReadConfig()
         for service in list(self._state.services.values()):
             yield from rules.apply(self._state, service, now)
             if service.at_rest and (self._state.stopping or service.wanted == REMOVED):
                 del self._state.services[service.name]
+        if requests.read_next(self._state):  # last: a roll that has just ended lets the next reload begin
+            yield ReadConfig()
 
     def _give_back_lost_time(self, now: float) -> None:
         late = self._promised is not None and now - self._promised > LATE
