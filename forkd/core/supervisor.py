@@ -65,7 +65,8 @@ class Supervisor:
     def deadline(self) -> float | None:
         """Return when to plan again even if nothing happens; None: only when something does."""
         if self._observed:
-            return self._planned_at
+            self._promised = self._planned_at
+            return self._promised
         due = [rules.next_deadline(service, self._planned_at) for service in self._state.services.values()]
         self._promised = min((at for at in due if at is not None), default=None)
         return self._promised
