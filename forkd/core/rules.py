@@ -198,7 +198,7 @@ def _conclude(state: State, service: Service, now: float) -> None:
         service.error = None
         resolve(state, service.name, {RELOAD, RESTART}, None, now)
     elif service.wanted != RUNNING and service.at_rest:
-        resolve(state, service.name, {RELOAD, STOP} if service.wanted == REMOVED else {STOP}, None, now)
+        resolve(state, service.name, {RELOAD, STOP}, None, now)
 
 
 def _retire(service: Service, now: float) -> Iterator[Command]:
