@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from forkd.core.commands import ABRT, HUP, KILL, QUIT, TERM, Retire, Signal, Spawn, StartZygote
-from forkd.core.state import KILLED, READY, REMOVED, RUNNING, STARTING, STOPPING, Incarnation
+from forkd.core.state import KILLED, READY, RUNNING, STARTING, STOPPING, Incarnation
 from forkd.core.tickets import RELOAD, RESTART, STOP, resolve
 
 if TYPE_CHECKING:
@@ -30,16 +30,21 @@ if TYPE_CHECKING:
 
 
 def apply(state: State, service: Service, now: float) -> Iterator[Command]:
-    """Yield what is to be done for a service now."""
-    yield from _climb(service, now)
+    """Yield what is to be done for a service now.
+
+    What changes a record without a command (a worker that has no pid yet is only marked) comes before
+    what heeds it: a pass that yields nothing must leave nothing to the next one.
+    """
     if service.wanted == RUNNING:
         yield from _start_zygotes(state, service, now)
         yield from _reset_in_place(service)
-        yield from _fill_slots(state, service, now)
         yield from _stop_replaced(service, now)
     else:
         for worker in list(service.workers.values()):
             yield from _stop(service, worker, now)
+    yield from _climb(service, now)
+    if service.wanted == RUNNING:
+        yield from _fill_slots(state, service, now)
     _conclude(state, service, now)
     yield from _retire(service, now)
 
