@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # One of the processes that share a listener is woken for a connection, not all of them.
 _ONE_OF_MANY = select.EPOLLIN | select.EPOLLEXCLUSIVE
 
+_MOST_WAITING = 32  # green threads kept for the next request
+
 
 class GreenLoop(Loop):
     """As `Loop`, in the hub. A connection has one listener in there from its accept to its close.
@@ -142,16 +144,25 @@ class GreenWaiter:
 
 
 class GreenCrew(Crew):
-    """As `Crew`: a green thread for each request, begun at once, and those too many wait for one to end."""
+    """As `Crew`: a green thread for each request, begun at once, and those too many wait for one to end.
+
+    A few stay for the next request: to begin one costs the kernel's unmapping and mapping of its stack. They are at
+    most half of the group's threads, so that others who want one find it.
+    """
 
     def __init__(self, group: ThreadGroup, serve: Callable[[Connection], None]) -> None:
         self._group = group
         self._serve = serve
+        self._hub: Any = eventlet.hubs.get_hub()
         self._queue: deque[Connection] = deque()
+        self._waiting: list[Any] = []
+        self._most_waiting = min(_MOST_WAITING, group.limit // 2)
 
     def submit(self, conn: Connection) -> None:
         """As in `Crew`."""
-        if self._group.try_thread(self._work, conn) is None:
+        if self._waiting:
+            self._waiting.pop().switch(conn)
+        elif self._group.try_thread(self._work, conn) is None:
             self._queue.append(conn)
 
     def nudge(self) -> None:
@@ -162,12 +173,29 @@ class GreenCrew(Crew):
                 self._queue.appendleft(conn)
 
     def dismiss(self) -> None:
-        """As in `Crew`: none waits for work."""
+        """As in `Crew`."""
+        self._most_waiting = 0
+        while self._waiting:
+            self._hub.schedule_call_global(0, self._waiting.pop().switch, None)
 
-    def _work(self, conn: Connection) -> None:
-        self._serve(conn)
-        while self._queue:
-            self._serve(self._queue.popleft())
+    def _work(self, conn: Connection | None) -> None:
+        while conn is not None:
+            self._serve(conn)
+            conn = self._queue.popleft() if self._queue else self._next()
+
+    def _next(self) -> Connection | None:
+        """Return the next connection to serve; None: the calling thread is to end."""
+        if len(self._waiting) >= self._most_waiting:
+            return None
+        me = greenlet.getcurrent()
+        self._waiting.append(me)
+        try:
+            conn: Connection | None = self._hub.switch()
+        except BaseException:  # it is told to stop
+            if me in self._waiting:
+                self._waiting.remove(me)
+            raise
+        return conn
 
 
 def wake(waiters: dict[int, Any], fd: int, *, answer: bool = True) -> None:

@@ -19,7 +19,7 @@ MOST_HEADERS = 100
 # Strict where llhttp is not: single spaces, no fragment, no bytes outside ASCII, nothing but the two versions we speak.
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-\"$-~]+) HTTP/1\.([01])")
 _METHOD_START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]|\r\Z")
-_FOREIGN_VERSION = re.compile(rb"[^ ]+ [^ ]+ HTTP/[0-9](\.[0-9])?")
+_FOREIGN_VERSION = re.compile(rb"[!-~]+ [!-~]+ HTTP/(?!1\.[01]\Z)[0-9](\.[0-9])?")
 _CONTROLS = bytes({*range(0x20), 0x7F} - {*b"\t\r\n"})
 _ONLY_ONCE = {"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"}
 
@@ -65,7 +65,7 @@ class HeadParser:
         http11 = match[3] == b"1"
         parts = target.parse(method, raw)
         environ = self._environ = prepared.copy()
-        self._feed(head)
+        self._feed(head, http11=http11)
         environ["REQUEST_METHOD"] = method
         environ["RAW_URI"] = raw
         environ["PATH_INFO"] = parts.path
@@ -95,7 +95,7 @@ class HeadParser:
         """Learn from llhttp that the request has no body, so that the parser is ready for another one."""
         self._complete = True
 
-    def _feed(self, head: bytes) -> None:
+    def _feed(self, head: bytes, *, http11: bool) -> None:
         parser = self._llhttp or httptools.HttpRequestParser(self)
         self._complete = False
         self._llhttp = None
@@ -109,8 +109,8 @@ class HeadParser:
             if isinstance(error.__context__, Refused):
                 raise error.__context__ from None
             raise self._explain(error) from None
-        # After a body, or a Connection field, llhttp is in a state that only it knows.
-        if self._complete and "HTTP_CONNECTION" not in self._environ:
+        # After a body, or where it believes that the connection ends, llhttp takes no other request.
+        if self._complete and http11 and "HTTP_CONNECTION" not in self._environ:
             self._llhttp = parser
 
     def _explain(self, error: httptools.HttpParserError) -> Refused:
@@ -183,8 +183,9 @@ def _bad_line(line: bytes) -> Refused:
 def _bad_coding(coding: str) -> Refused:
     codings = [item.strip().lower() for item in coding.split(",")]
     # Where `chunked` is not the last coding, or comes twice, nobody can tell where the body ends.
-    framed = "chunked" not in codings or (codings.count("chunked") == 1 and codings[-1] == "chunked")
-    return Refused(501 if framed and all(codings) else 400, "unsupported or malformed Transfer-Encoding")
+    framed = "chunked" not in codings[:-1] and all(codings)
+    # llhttp stops at a repeated field before it is joined to the first, so a lone `chunked` is none either.
+    return Refused(501 if framed and codings != ["chunked"] else 400, "unsupported or malformed Transfer-Encoding")
 
 
 def _set_chunked(request: Request) -> None:

@@ -1,0 +1,96 @@
+"""The process that servers under test are forked from: `python -m tests.wsgi.host ENGINE`.
+
+Reads one JSON object a line: `control`, the path of a Unix socket that the fork connects to; `app`, a name in
+tests/wsgi/apps.py; `bind`; `options`; `service`, keyword arguments; `log`, a file; `nofile`. The fork says on its
+control socket where it listens, and then does what it reads there.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from forkd import threadgroup
+
+if __name__ == "__main__":
+    threadgroup.prepare(sys.argv[1])
+
+import faulthandler
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+from typing import Any, NoReturn
+from wsgiref.validate import validator
+
+from forkd import scoreboard, sockets
+from forkd.service import Inheritance, Service
+from forkd.wsgi import Options, Server
+from tests.wsgi import apps
+
+LONGEST = 100.0  # seconds; a test that hangs says where
+
+
+def main(engine: str) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the forks are waited for by their control sockets
+    for line in sys.stdin:
+        if os.fork() == 0:
+            run(engine, json.loads(line))
+        print("forked", flush=True)
+
+
+def run(engine: str, order: dict[str, Any]) -> NoReturn:
+    """Be the fork."""
+    try:
+        log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        for fd in (1, 2):
+            os.dup2(log, fd)
+        faulthandler.dump_traceback_later(LONGEST, exit=True)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        threadgroup.after_fork(engine)
+        logging.basicConfig(level=logging.INFO, force=True)
+        if order["nofile"]:
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (order["nofile"], hard))
+        serve(engine, order)
+    except BaseException:
+        logging.exception("the host failed")
+    finally:
+        os._exit(0)
+
+
+def serve(engine: str, order: dict[str, Any]) -> None:
+    control = socket.socket(socket.AF_UNIX)
+    control.connect(order["control"])
+    orders = control.makefile("r")
+    with scoreboard.created(8) as fd:
+        reader, board = scoreboard.Reader(fd), scoreboard.Board(os.dup(fd))
+    app = getattr(apps, order["app"])
+    if order["validate"]:
+        app = validator(app)
+    options = Options(**order["options"])
+    service = Service(Server(app, order["bind"], options=options), concurrency=engine, **order["service"])
+    service.adopt(Inheritance(board=board, stop_timeout=order["stop_timeout"]))
+    service.start()
+    say(control, json.dumps([sockets.label(sock) for sock in service.listeners.values()]))
+    for line in orders:
+        if line == "drain\n":
+            service.thread_group.add_loop(service.stop)
+        elif line == "cut\n":
+            service.thread_group.add_loop(service.stop, graceful=False)
+        elif line == "wait\n":
+            service.wait()
+            say(control, "stopped")
+        elif line == "counters\n":
+            say(control, json.dumps(reader.read()._asdict()))
+        elif line == "end\n":
+            return
+
+
+def say(control: socket.socket, line: str) -> None:
+    control.sendall(line.encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
