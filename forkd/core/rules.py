@@ -64,11 +64,13 @@ def _climb(service: Service, now: float) -> Iterator[Command]:
         if one.deadline is None or one.deadline > now:
             continue
         spec = service.generations[one.generation].spec
+        in_vain = one.phase == STARTING and not one.asked
         if one.phase == STARTING:
             one.error = one.error or f"not ready within {spec.start_timeout:g} s"
         if one.pid is None or one.aborted or one.quit:
             yield from _kill(one)
-            yield from _kill_silent_zygote(service, one)
+            if in_vain:
+                yield from _kill_silent_zygote(service, one)
         else:
             one.phase, one.aborted, one.deadline = STOPPING, True, now + spec.kill_timeout
             yield Signal(one.id, ABRT)
@@ -81,7 +83,7 @@ def _kill(one: Incarnation) -> Iterator[Command]:
 
 
 def _kill_silent_zygote(service: Service, worker: Incarnation) -> Iterator[Command]:
-    """Kill the zygote that was told to fork this worker and never did: it is stuck."""
+    """Kill the zygote that had all the time there is to fork this worker and never did: it is stuck."""
     zygote = service.generations[worker.generation].zygote
     if worker.pid is None and zygote is not None and zygote.id == worker.zygote:
         zygote.error = zygote.error or "did not fork when told to"
