@@ -40,6 +40,7 @@ def _ready(state: State, service: Service, one: Incarnation, now: float) -> None
     if one.phase != STARTING or one.pid is None:
         return
     one.phase, one.deadline, one.ready_at = READY, None, now
+    one.asked = False  # it was asked before it had a pid, and never told: `rules` judges it anew
     state.tell("ready" if one.slot is not None else "imported", service, one)
 
 

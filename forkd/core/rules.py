@@ -150,6 +150,9 @@ def _spawn(state: State, service: Service, generation: Generation, index: int, n
 
 
 def _stop_replaced(service: Service, now: float) -> Iterator[Command]:
+    for worker in list(service.workers.values()):
+        if worker.asked and worker.phase == STARTING:
+            yield from _stop(service, worker, now)
     keepers = _keepers(service)
     imported = service.generations[service.target.generation].imported
     enough = imported and len(service.ready_slots()) >= service.spec.workers
