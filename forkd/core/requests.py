@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from forkd.core.spec import Config, ServiceSpec
     from forkd.core.state import State
 
+MOST = 3  # generations of a service at once: what serves, what comes, and one that drains
+
 Request = Reload | Restart | Stop | ConfigRead | ConfigRefused
 
 
@@ -34,7 +36,8 @@ def observe(state: State, request: Request, now: float) -> None:
 
 def read_next(state: State) -> bool:
     """Tell whether the configuration is to be read now, and mark the waiting reloads as being served."""
-    busy = state.reading is not None or any(s.rolling for s in state.services.values() if s.wanted == RUNNING)
+    running = [service for service in state.services.values() if service.wanted == RUNNING]
+    busy = state.reading is not None or any(s.rolling or len(s.generations) > MOST - 1 for s in running)
     if busy or not state.pending or state.stopping:
         return False
     state.reading, state.pending = state.pending, []
