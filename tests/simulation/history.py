@@ -128,10 +128,11 @@ class History:
                     return f"{name} is {service['state']}, not stopped"
                 continue
             spec = ledger.generations[name, service["generation"]]
-            serving = [w.slot for w in world.workers.values() if w.zygote.spec.name == name and w.alive]
-            if sorted(serving) != list(range(spec.workers)) or service["ready"] != service["wanted"] != spec.workers:
+            serving = [w.slot for w in world.workers.values() if w.zygote.spec.name == name and w.serving]
+            if sorted(serving) != list(range(spec.workers)) or {service["ready"], service["wanted"]} != {spec.workers}:
                 return f"{name} has {sorted(serving)}, shown as {service['ready']} of {service['wanted']}"
-            if service["state"] != "running":
+            zygotes = ledger.zygotes.get(name, {}).values()
+            if service["state"] != "running" or [z.generation for z in zygotes if z.ready] != [service["generation"]]:
                 return f"{name} is {service['state']}: {service['error']}"
         return None
 

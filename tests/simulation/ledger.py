@@ -72,11 +72,13 @@ class Ledger:
     """All lives, the living ones by service; what operators asked for; what the configuration says."""
 
     def __init__(self, config: Config) -> None:
+        self.runtime_dir = config.runtime_dir
         self.configured = {spec.name: spec for spec in config.services}
         self.lives: dict[int, Life] = {}
         self.workers: dict[str, dict[int, Life]] = {}  # the living ones
         self.zygotes: dict[str, dict[int, Life]] = {}
         self.generations: dict[tuple[str, int], ServiceSpec] = {}
+        self.settled: dict[str, int] = {}  # the generation that a roll starts from, as the supervisor shows it
         self.retired: dict[tuple[str, int], float] = {}
         self.waits = Waits()
         self.asked_to_read: list[events.Reload] = []
@@ -130,6 +132,8 @@ class Ledger:
             case events.Ready():
                 if life.started is not None and not life.leaving:
                     life.ready = life.ready or now
+                    if life.slot is None:
+                        self._doubt({life.service})  # it may serve instead of an older generation
             case events.Failed():
                 life.failed = life.failed or now
             case events.Draining():
@@ -145,6 +149,8 @@ class Ledger:
                 del (self.zygotes if life.slot is None else self.workers)[life.service][life.id]
 
     def _apply(self, config: Config, names: set[str | None]) -> None:
+        if config.runtime_dir != self.runtime_dir:
+            return
         read = {spec.name: spec for spec in config.services}
         for name in {**self.configured, **read}:
             if None not in names and name not in names:

@@ -64,8 +64,9 @@ def _start_zygote(ledger: Ledger, command: commands.StartZygote, now: float) -> 
     living = ledger.zygotes.get(service, {}).values()
     if any(life.generation == generation for life in living):
         raise Violation(f"{service}: generation {generation} gets a second zygote")
-    if len(living) >= ZYGOTES:
-        raise Violation(f"{service}: a zygote beside {len(living)} others")
+    kept = [life for life in living if (service, life.generation) not in ledger.retired]
+    if len(kept) >= ZYGOTES:
+        raise Violation(f"{service}: a zygote beside {len(kept)} others")
     if ledger.generations.get((service, generation), command.spec) != command.spec:
         raise Violation(f"{service}: generation {generation} starts with another spec than before")
     wait = ledger.waits.zygote(service, generation)
@@ -89,7 +90,8 @@ def _spawn(ledger: Ledger, command: commands.Spawn, now: float) -> None:
     if now < wait.until - EPSILON:
         raise Violation(f"{service}: slot {command.slot} is filled {wait.until - now:.3f} s before its backoff is over")
     counted = ledger.counted(service)
-    specs = [ledger.configured[service], *(life.spec for life in counted)]
+    before = ledger.generations.get((service, ledger.settled.get(service, 0)))
+    specs = [ledger.configured[service], *(life.spec for life in counted), *([before] if before else [])]
     most = max(spec.workers for spec in specs) + max(spec.surge for spec in specs)
     if len(counted) >= most:
         raise Violation(f"{service}: a worker beside {len(counted)} others, {most} at most")
@@ -156,13 +158,16 @@ def _end_zygote(ledger: Ledger, life: Life, number: int, now: float) -> None:
     if number not in {ABRT, KILL}:
         raise Violation(f"signal {number} to {life}, which heeds none")
     importing_in_vain = life.ready is None and (life.service, life.generation) in ledger.retired
-    silent = any(w.zygote == life.id and w.started is None and w.signals.get(KILL) == now
-                 for w in ledger.living(life.service))  # fmt: skip
-    if importing_in_vain or silent:
-        return
+    if importing_in_vain or any(_in_vain(w, now) for w in ledger.living(life.service) if w.zygote == life.id):
+        return  # it does not do what it is there for
     due = zygote_due(ledger, life)
     if due is None or now < due + life.pardon - EPSILON:
         raise Violation(f"signal {number} to {life} before its time is up")
+
+
+def _in_vain(worker: Life, now: float) -> bool:
+    """Tell whether a zygote was told to fork this worker, has had its time, and did not."""
+    return worker.started is None and now >= worker.born + worker.spec.start_timeout + worker.pardon - EPSILON
 
 
 def _stop(ledger: Ledger, life: Life) -> None:

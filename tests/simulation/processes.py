@@ -190,8 +190,8 @@ class Worker:
         world, hit = self.world, self.world.faults.hit
         if self.draining:
             return
-        self.draining = True
-        if not self.serving and hit("ready after TERM"):
+        served, self.draining, self.serving = self.serving, True, False
+        if not served and hit("ready after TERM"):
             world.tell(events.Ready(self.id))
         world.tell(events.Draining(self.id))
         if not hit("endless drain"):

@@ -25,6 +25,8 @@ def check_sleep(ledger: Ledger, deadline: float | None, now: float) -> None:
         for life in ledger.zygotes.get(service, {}).values():
             _in_time(f"end {life}", zygote_due(ledger, life), life.slack, deadline)
         for life in ledger.living(service):
+            if life.started is None and life.doubtful and life.draining is not None:
+                continue  # its Started was lost, and it was not wanted any more: which timeout counts is open
             _in_time(f"end {life}", force_due(life), life.slack, deadline)
 
 
@@ -44,10 +46,12 @@ def _refilled(ledger: Ledger, shown: dict[str, Any], deadline: float | None, now
     for slot in range(max(spec.workers, ledger.configured[name].workers)):
         if sum(life.slot == slot and not life.leaving and life.started is not None for life in lives) > 2:
             raise Violation(f"{name}: more than two workers in slot {slot}")
-    if zygotes[0].ready is None or zygotes[0].leaving:
+    if zygotes[0].ready is None or zygotes[0].leaving or (name, generation) in ledger.retired:
         return
-    held, full = {life.slot for life in lives}, len(ledger.counted(name)) >= spec.workers + spec.surge
-    for slot in range(min(spec.workers, ledger.configured[name].workers)):
+    other = ledger.configured[name]  # of these two one is aimed at
+    room = min(spec.workers, other.workers) + min(spec.surge, other.surge)
+    held, full = {life.slot for life in lives}, len(lives) >= room
+    for slot in range(min(spec.workers, other.workers)):
         if slot not in held and not full:
             _waits(f"fill slot {slot} of {name}", ledger.waits.slot(name, slot), deadline, now)
 
@@ -76,6 +80,7 @@ def check_snapshot(ledger: Ledger, supervisor: Supervisor, now: float, deadline:
     if len(names) != len(set(names)) or not (ledger.stopping or set(names) >= set(ledger.configured)):
         raise Violation(f"the snapshot shows {names}")
     for service in picture["services"]:
+        ledger.settled[service["name"]] = service["generation"]
         _service(ledger, service, now)
         _alive(ledger, service, deadline)
         if service["wanted"]:

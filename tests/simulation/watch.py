@@ -69,14 +69,15 @@ class Watch:
         self._observed = True
         self.ledger.tell(event, now)
         self._supervisor.observe(event, now)
+        self._drain_news()
 
     def plan(self, now: float) -> list[Command]:
         """Pass the plan on, each command judged; a second plan must be empty."""
         if self._deadline is not None and now > self._deadline:
             self.ledger.stood_still(now - self._deadline, now - self._slept_at)
-        self._drain_news()
         planned = self._supervisor.plan(now)
         again = self._supervisor.plan(now)
+        self._drain_news()
         for command in planned:
             self.steps += 1
             self.on_entry(Entry(now, "command", command))
