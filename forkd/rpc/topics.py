@@ -13,9 +13,11 @@ SUFFIX = ".sock"
 
 def runtime_dir() -> str:
     """Return the runtime directory where nobody names one: that of the environment, else the user's or the system's."""
-    for variable in ("FORKD_RUNTIME_DIR", "RUNTIME_DIRECTORY"):
-        if found := os.environ.get(variable):
-            return found
+    if found := os.environ.get("FORKD_RUNTIME_DIR"):
+        return found
+    # systemd joins several directories by colons: systemd.exec(5), RuntimeDirectory=.
+    if found := os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
+        return found
     if os.geteuid() == 0:
         return "/run/forkd"
     user = os.environ.get("XDG_RUNTIME_DIR")

@@ -96,7 +96,7 @@ def test_errors_survive_pickling_and_unknown_kinds_are_still_errors():
     ("environment", "uid", "expected"),
     [
         ({"FORKD_RUNTIME_DIR": "/a", "RUNTIME_DIRECTORY": "/b"}, 0, "/a"),
-        ({"RUNTIME_DIRECTORY": "/b"}, 0, "/b"),
+        ({"RUNTIME_DIRECTORY": "/b:/d"}, 0, "/b"),
         ({"XDG_RUNTIME_DIR": "/c"}, 0, "/run/forkd"),
         ({"XDG_RUNTIME_DIR": "/c"}, 7, "/c/forkd"),
         ({}, 7, "/tmp/forkd-7"),
