@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- whatever it is, a user gets one line
         if "--debug" in arguments:
             sys.excepthook(type(error), error, error.__traceback__)
         return _judge(error)

@@ -37,7 +37,7 @@ class Connection:
 
     def refusal(self) -> str | None:
         """Return why the peer may not be here: it must be root or the launcher's own user."""
-        uid = _CREDENTIALS.unpack(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
+        uid = self._peer_uid()
         if uid in {0, os.geteuid()}:
             return None
         return f"user {uid} may not control this launcher: only root and its own user may"
@@ -78,6 +78,10 @@ class Connection:
             del self._registry[number]
             self._epoll.unregister(number)
             self._sock.close()
+
+    def _peer_uid(self) -> int:
+        raw = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return int(_CREDENTIALS.unpack(raw)[1])
 
     def _receive(self) -> list[bytes]:
         try:

@@ -1,0 +1,282 @@
+"""The launcher's end of the control socket, by hand: what a client sends, one turn, what it gets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from forkd import sockets
+from forkd.control import connection
+from forkd.control.endpoint import CONNECTIONS, Endpoint
+from forkd.control.protocol import REQUEST_LIMIT
+from forkd.core.events import Reload, Restart, Stop
+from forkd.core.state import News
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterator
+
+PICTURE = {"forkd": {"state": "running"}, "services": []}
+
+
+class Desk:
+    """An endpoint and its clients, in one thread: `turn` does what the launcher's loop would."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.path = str(folder / "sock")
+        self.picture: dict[str, Any] = PICTURE
+        self.endpoint = Endpoint(sockets.listen(f"unix:{self.path}", 64, 0o600), lambda: self.picture)
+        self.clients: list[socket.socket] = []
+
+    def connect(self) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        client.connect(self.path)
+        client.settimeout(10)
+        self.clients.append(client)
+        return client
+
+    def ask(self, line: bytes) -> socket.socket:
+        client = self.connect()
+        client.sendall(line)
+        return client
+
+    def turn(self) -> list[Any]:
+        """Turn until nothing is left to do; a turn that changes nothing would go on for ever."""
+        events: list[Any] = []
+        for _ in range(10 * CONNECTIONS):
+            if not select.select([self.endpoint], [], [], 0)[0]:
+                return events
+            events += self.endpoint.turn()
+        pytest.fail("the endpoint would keep the launcher awake")
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+        self.endpoint.close()
+
+
+@pytest.fixture
+def desk(short_tmp: pathlib.Path) -> Iterator[Desk]:
+    desk = Desk(short_tmp)
+    yield desk
+    with contextlib.suppress(ValueError, OSError):  # the test has closed it
+        desk.close()
+
+
+def lines(client: socket.socket) -> list[dict[str, Any]]:
+    """Return what has arrived so far."""
+    client.setblocking(False)
+    received = b""
+    with contextlib.suppress(BlockingIOError, ConnectionResetError):
+        while data := client.recv(1 << 20):
+            received += data
+    client.settimeout(10)
+    return [json.loads(line) for line in received.splitlines()]
+
+
+def at_end(client: socket.socket) -> bool:
+    """Tell whether the launcher has closed the connection."""
+    poll = select.poll()
+    poll.register(client, 0)
+    return any(mask & select.POLLHUP for _, mask in poll.poll(0))
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Use up every descriptor of this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for number in taken:
+            os.close(number)
+
+
+def test_status_is_answered_at_once_and_again(desk):
+    client = desk.ask(b'{"do": "status"}\n{"do": "status"}\n')
+    assert desk.turn() == []
+    assert lines(client) == [{"status": PICTURE}] * 2
+    client.sendall(b'{"do": "status"}\n')
+    desk.turn()
+    assert lines(client) == [{"status": PICTURE}]
+
+
+@pytest.mark.parametrize(
+    ("line", "event"),
+    [
+        (b'{"do": "reload"}\n', Reload(1)),
+        (b'{"do": "reload", "service": "shop"}\n', Reload(1, "shop")),
+        (b'{"do": "restart", "service": "shop"}\n', Restart(1, "shop")),
+        (b'{"do": "stop"}\n', Stop(1)),
+        (b'{"do": "stop", "service": "shop", "quick": true}\n', Stop(1, "shop", quick=True)),
+    ],
+)
+def test_an_order_becomes_an_event_with_a_ticket(desk, line, event):
+    client = desk.ask(line)
+    assert desk.turn() == [event]
+    assert lines(client) == [{"accepted": 1}]
+
+
+def test_whoever_waits_is_told_how_it_goes_and_how_it_ends(desk):
+    shop, everything, nothing = (
+        desk.ask(b'{"do":"restart","service":"shop"}\n'),
+        desk.ask(b'{"do":"reload"}\n'),
+        desk.connect(),
+    )
+    assert desk.turn() == [Restart(1, "shop"), Reload(2)]
+    desk.endpoint.tell(
+        [
+            News("ready", "shop", 0, 7, 12, 1),
+            News("ready", "billing", 0, 8, 13, 1),
+            News("ended", ticket=1, ok=True),
+            News("ready", "shop", 1, 9, 14, 1),
+            News("ended", ticket=2, ok=False, text="billing: no"),
+        ]
+    )
+    assert [line.get("origin") for line in lines(shop)] == [None, "shop/0", None]
+    *told, last = lines(everything)
+    assert [line.get("origin") for line in told] == [None, "shop/0", "billing/0", "shop/1"]
+    assert last == {"ended": 2, "ok": False, "text": "billing: no"}
+    assert lines(nothing) == []
+
+
+def test_a_connection_may_give_one_order_after_the_other_but_not_two_at_once(desk):
+    client = desk.ask(b'{"do": "reload"}\n{"do": "stop"}\n')
+    assert desk.turn() == [Reload(1)]
+    assert "one thing at a time" in lines(client)[1]["error"]
+    desk.endpoint.tell([News("ended", ticket=1, ok=True)])
+    client.sendall(b'{"do": "restart"}\n')
+    assert desk.turn() == [Restart(2)]
+
+
+def test_a_request_may_come_in_pieces(desk):
+    client = desk.ask(b'{"do": "rel')
+    assert desk.turn() == []
+    client.sendall(b'oad"}\n')
+    assert desk.turn() == [Reload(1)]
+
+
+@pytest.mark.parametrize("line", [b"hello\n", b'{"do": "fly"}\n', b'{"do": "reload", "servce": "x"}\n{"do": "stop"}\n'])
+def test_what_is_no_request_gets_a_sentence_and_the_door(desk, line):
+    client = desk.ask(line)
+    assert desk.turn() == []
+    assert len(lines(client)) == 1
+    assert at_end(client)
+
+
+def test_a_request_without_an_end_is_cut_off(desk):
+    client = desk.connect()
+    client.setblocking(False)
+    with contextlib.suppress(BlockingIOError, BrokenPipeError):
+        for _ in range(64):
+            client.send(b"x" * 4096)
+            assert desk.turn() == []
+    assert str(REQUEST_LIMIT) in lines(client)[0]["error"]
+    assert at_end(client)
+
+
+def test_a_client_that_goes_away_costs_nothing(desk):
+    before = len(os.listdir("/proc/self/fd"))
+    for line in (b"", b'{"do": "rel', b'{"do": "status"}\n', b'{"do": "reload"}\n'):
+        client = desk.ask(line)
+        desk.turn()
+        client.close()
+        desk.turn()
+    desk.endpoint.tell([News("ready", "shop", 0, 7, 12, 1), News("ended", ticket=1, ok=True)])
+    desk.turn()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_client_that_only_listens_is_still_told_the_end(desk):
+    """Such as `echo '{"do": "reload"}' | nc -U forkd.sock`."""
+    client = desk.ask(b'{"do": "reload"}\n')
+    client.shutdown(socket.SHUT_WR)
+    assert desk.turn() == [Reload(1)]
+    desk.endpoint.tell([News("ended", ticket=1, ok=True)])
+    assert [list(line) for line in lines(client)] == [["accepted"], ["ended", "ok", "text"]]
+    assert at_end(client)
+
+
+def test_a_big_answer_goes_out_as_the_client_reads(desk):
+    desk.picture = {"services": ["x" * 100] * 20_000}
+    client = desk.ask(b'{"do": "status"}\n')
+    received = b""
+    while not received.endswith(b"\n"):
+        desk.turn()
+        received += client.recv(1 << 16)
+    assert json.loads(received) == {"status": desk.picture}
+
+
+def test_a_client_that_does_not_read_is_dropped(desk, monkeypatch):
+    monkeypatch.setattr(connection, "UNREAD_LIMIT", 100_000)
+    desk.picture = {"services": ["x" * 100] * 2_000}
+    client = desk.ask(b'{"do": "status"}\n' * 10)
+    desk.turn()
+    other = desk.ask(b'{"do": "status"}\n')
+    desk.turn()
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := client.recv(1 << 20):
+            received += data
+    assert received.count(b"\n") < 10
+    assert len(lines(other)) == 1
+
+
+def test_connections_are_bounded_and_those_that_wait_for_nothing_go_first(desk):
+    waiting = desk.ask(b'{"do": "reload"}\n')
+    assert desk.turn() == [Reload(1)]
+    idle = []
+    for _ in range(CONNECTIONS + 5):
+        idle.append(desk.connect())
+        desk.turn()
+    assert [at_end(client) for client in idle] == [True] * 6 + [False] * (CONNECTIONS - 1)
+    assert all("too many" in lines(client)[0]["error"] for client in idle[:6])
+    desk.endpoint.tell([News("ended", ticket=1, ok=True)])
+    assert lines(waiting)[-1]["ok"] is True
+
+
+def test_without_a_descriptor_left_callers_are_turned_away_and_the_launcher_sleeps(desk):
+    clients = [desk.connect() for _ in range(3)]
+    with no_descriptor_left():
+        desk.turn()
+    assert all(at_end(client) for client in clients)
+    client = desk.ask(b'{"do": "status"}\n')
+    desk.turn()
+    assert lines(client) == [{"status": PICTURE}]
+
+
+def test_other_users_are_refused_with_a_sentence(desk, monkeypatch):
+    monkeypatch.setattr(connection.Connection, "_peer_uid", lambda self: os.geteuid() + 1)
+    client = desk.ask(b'{"do": "stop"}\n')
+    assert desk.turn() == []
+    assert f"user {os.geteuid() + 1} may not" in lines(client)[0]["error"]
+    assert at_end(client)
+
+
+def test_closing_ends_every_connection(desk):
+    client = desk.ask(b'{"do": "stop"}\n')
+    desk.turn()
+    desk.endpoint.tell([News("ended", ticket=1, ok=True)])
+    desk.endpoint.close()
+    assert [next(iter(line)) for line in lines(client)] == ["accepted", "ended"]
+    assert at_end(client)
+
+
+def test_the_spare_descriptor_and_all_others_are_not_inherited(desk):
+    desk.connect()
+    desk.turn()
+    owned = [desk.endpoint.fileno(), desk.endpoint._spare, *desk.endpoint._clients]
+    assert not any(os.get_inheritable(number) for number in owned)

@@ -1,0 +1,98 @@
+"""The launcher's own lines: their look, and that nothing can block them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from forkd.log import LINE_LIMIT, Log, printable, stamp
+
+
+@pytest.fixture
+def pipe():
+    read, write = os.pipe()
+    yield read, write
+    for number in (read, write):
+        os.close(number)
+
+
+def written(read):
+    os.set_blocking(read, False)
+    try:
+        return os.read(read, 1 << 20).decode()
+    except BlockingIOError:
+        return ""
+
+
+def test_a_line_has_time_level_and_origin(pipe):
+    read, write = pipe
+    Log(fd=write).info("ready", "shop/0")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO  shop/0: ready\n", written(read))
+
+
+def test_levels(pipe):
+    read, write = pipe
+    log = Log("warning", write)
+    for say in (log.debug, log.info, log.warning, log.error):
+        say("x")
+    assert [line.split()[1] for line in written(read).splitlines()] == ["WARNING", "ERROR"]
+    log.set_level("debug")
+    log.debug("x")
+    assert "DEBUG launcher: x" in written(read)
+
+
+def test_each_line_of_a_traceback_is_a_line_and_no_terminal_is_steered(pipe):
+    read, write = pipe
+    Log(fd=write).error("Traceback\n  File \x1b[2J\x07\n\nKeyError: 'ü'")
+    assert [line.partition(": ")[2] for line in written(read).splitlines()] == [
+        "Traceback",
+        r"  File \x1b[2J\x07",
+        "",
+        "KeyError: 'ü'",
+    ]
+
+
+def test_a_line_is_never_longer_than_what_a_pipe_takes_at_once(pipe):
+    read, write = pipe
+    Log(fd=write).info("x" * 10_000)
+    line = written(read)
+    assert len(line) == LINE_LIMIT
+    assert line.endswith("x\n")
+
+
+def test_a_reader_that_does_not_read_loses_lines_and_is_told_how_many(pipe):
+    read, write = pipe
+    log = Log(fd=write)
+    for _ in range(100):
+        log.info("x" * 4000)
+    lost = log.dropped
+    assert lost > 0
+    before = written(read).count("\n")
+    assert before + lost == 100
+    log.info("again")
+    after = written(read).splitlines()
+    assert f"{lost} lines lost" in after[0]
+    assert after[1].endswith("again")
+    assert log.dropped == 0
+
+
+def test_a_reader_that_went_away_and_no_stderr_at_all_harm_nobody():
+    read, write = os.pipe()
+    log = Log(fd=write)
+    os.close(read)
+    log.error("x")
+    os.close(write)
+    log.error("x")
+    assert log.dropped == 2
+
+
+def test_stamp_is_utc_to_the_millisecond():
+    assert stamp(0) == "1970-01-01T00:00:00.000Z"
+    assert stamp(1767225600.1239) == "2026-01-01T00:00:00.123Z"
+
+
+def test_printable_leaves_what_can_be_printed():
+    assert printable("grüße – 你好") == "grüße – 你好"
+    assert printable("a\tb\x00\u202e") == r"a\tb\x00\u202e"

@@ -1,0 +1,87 @@
+"""Requests are checked to the last key; answers are one line each."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from forkd.control import protocol, words
+from forkd.control.protocol import Request
+from forkd.core.state import News
+from forkd.errors import ProtocolError
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("status"),
+        Request("reload"),
+        Request("reload", "shop"),
+        Request("restart", "shop"),
+        Request("stop", None, quick=True),
+        Request("stop", "shöp"),
+    ],
+)
+def test_a_request_arrives_as_it_was_sent(request_):
+    line = protocol.request_line(request_)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert protocol.parse_request(line) == request_
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"", "JSON"),
+        (b"reload", "JSON"),
+        (b"[" * 60000, "JSON"),
+        (b"\xff\xfe", "JSON"),
+        (b"[]", "object"),
+        (b'"status"', "object"),
+        (b"{}", '"do"'),
+        (b'{"do": "shutdown"}', "'shutdown'"),
+        (b'{"do": ["status"]}', '"do"'),
+        (b'{"do": "reload", "service": 1}', '"service"'),
+        (b'{"do": "stop", "quick": 1}', '"quick"'),
+        (b'{"do": "reload", "quick": true}', '"quick"'),
+        (b'{"do": "stop", "sevice": "shop"}', "'sevice'"),
+    ],
+)
+def test_what_is_no_request_is_refused_with_its_reason(line, why):
+    with pytest.raises(ProtocolError, match=why):
+        protocol.parse_request(line)
+
+
+def test_an_answer_is_one_line_whatever_is_in_it():
+    news = News("failed", "shop", 0, 7, text="first\nsecond")
+    line = protocol.news_line(news, words.say(news))
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == {
+        "news": {"kind": "failed", "service": "shop", "slot": 0, "id": 7, "text": "first\nsecond"},
+        "level": "error",
+        "origin": "shop/0",
+        "text": "failed: first\nsecond",
+    }
+
+
+@pytest.mark.parametrize(
+    ("news", "said"),
+    [
+        (News("stopping"), ("info", "launcher", "stopping")),
+        (News("imported", "shop", None, 1, 11, 2), ("info", "shop", "generation 2 imported, zygote pid 11")),
+        (News("ready", "shop", 3, 7, 12, 2), ("info", "shop/3", "ready, pid 12, generation 2")),
+        (News("exited", "shop", 3, 7, 12, ok=True, text="drained"), ("info", "shop/3", "pid 12 exited: drained")),
+        (
+            News("exited", "shop", 3, 7, 12, ok=False, text="died of SIGSEGV"),
+            ("warning", "shop/3", "pid 12 exited: died of SIGSEGV"),
+        ),
+        (News("reload_ended", ok=True), ("info", "launcher", "reload done")),
+        (News("reload_ended", ok=False, text="no"), ("error", "launcher", "reload failed: no")),
+        (News("ended", ticket=4, ok=True), ("debug", "launcher", "request 4 done")),
+        (News("config_refused", text="a\nb"), ("error", "launcher", "configuration refused: a\nb")),
+        (News("unheard_of", "shop", text="of"), ("info", "shop", "unheard_of of")),
+    ],
+)
+def test_news_in_words(news, said):
+    assert tuple(words.say(news)) == said
