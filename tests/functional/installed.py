@@ -13,16 +13,16 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from typing import TYPE_CHECKING, Any, Self
 
+from forkd.control.client import Client
+from forkd.errors import NotRunning
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMAND = pathlib.Path(sys.executable).parent / "forkd"
-MARK = "FORKD_TEST_MARK"
 
 APP = """
 import os, time
@@ -85,14 +85,16 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def marked(mark: str) -> list[int]:
-    """Return the living processes that inherited the mark of one test's launcher."""
+def living_in(folder: pathlib.Path) -> list[int]:
+    """Return the living processes whose working directory is the folder.
+
+    Not by an environment variable: a process that names itself writes its title over its environment.
+    """
     found = []
-    needle = f"{MARK}={mark}".encode()
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
-                if needle in (entry / "environ").read_bytes() and alive(int(entry.name)):
+                if (entry / "cwd").readlink() == folder and alive(int(entry.name)):
                     found.append(int(entry.name))
     return found
 
@@ -105,7 +107,6 @@ class Installed:
         self.config = folder / "services.yaml"
         self.runtime_dir = folder / "run"
         self.port = free_port()
-        self.mark = uuid.uuid4().hex
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "log"
         self.write("app.py", APP)
@@ -134,7 +135,7 @@ class Installed:
     def environment(self) -> dict[str, str]:
         """Return the environment that the command runs in."""
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV", "NOTIFY", "WATCHDOG"))}
-        return {**plain, MARK: self.mark, "NO_COLOR": "1"}
+        return {**plain, "NO_COLOR": "1"}
 
     def start(self, *, ready: bool = True) -> Self:
         """Start the launcher and wait until every service is as wanted."""
@@ -161,10 +162,12 @@ class Installed:
         )  # fmt: skip
 
     def status(self) -> dict[str, Any]:
-        """Return `forkd status --json`, empty while no launcher answers."""
-        done = self.run("status", "--json")
-        result: dict[str, Any] = json.loads(done.stdout) if done.stdout.startswith("{") else {}
-        return result
+        """Return the launcher's picture of itself, empty while none answers; as `forkd status` gets it."""
+        try:
+            with Client(str(self.runtime_dir)) as client:
+                return client.status()
+        except NotRunning:
+            return {}
 
     def service(self, name: str = "web") -> dict[str, Any]:
         """Return the status of one service, empty when there is none."""
@@ -197,7 +200,13 @@ class Installed:
 
     def left(self) -> list[int]:
         """Return what is alive of this launcher, itself included."""
-        return marked(self.mark)
+        return living_in(self.folder)
+
+    def titles(self) -> list[str]:
+        """Return how the living processes name themselves, but for the spares that zygotes keep."""
+        lines = [pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in self.left()]
+        names = [line.rstrip(b"\0").replace(b"\0", b" ").decode() for line in lines]
+        return sorted(name for name in names if " spare " not in name)
 
     def close(self) -> None:
         """Stop what the test left running; nothing may survive a TERM."""

@@ -99,9 +99,9 @@ class Parent(forkd.Server):
 """)
     forkd.configure({"parent": {"server": "parent:Parent", "concurrency": "threads"}})
     forkd.start()
-    assert len(forkd.left()) == 4
+    assert len(forkd.titles()) == 4
     assert forkd.run("restart").returncode == 0
-    until(lambda: len(forkd.left()) == 4, what="the old helper gone")
+    until(lambda: len(forkd.titles()) == 4, what="the old helper gone")
     forkd.signal(signal.SIGTERM)
     assert forkd.wait() == 0
     assert forkd.left() == []

@@ -22,7 +22,7 @@ def test_a_reload_brings_fresh_code(forkd: Installed, concurrency: str) -> None:
     status = forkd.status()
     assert status["forkd"]["last_reload"]["ok"] is True
     assert status["forkd"]["generation"] == status["services"][0]["generation"] == 2
-    assert len(forkd.left()) == 4
+    until(lambda: len(forkd.titles()) == 4, what="just the processes there should be")
 
 
 def test_ten_hups_under_load_lose_no_request(forkd: Installed, concurrency: str) -> None:
@@ -36,7 +36,7 @@ def test_ten_hups_under_load_lose_no_request(forkd: Installed, concurrency: str)
         until(lambda: all(c.answers > s for c, s in zip(clients, seen, strict=True)), what="answers afterwards")
     for client in clients:
         assert client.failures == []
-    assert len(forkd.left()) == 4
+    until(lambda: len(forkd.titles()) == 4, what="just the processes there should be")
 
 
 def test_hups_in_a_storm_end_on_the_newest_code(forkd: Installed) -> None:
@@ -49,7 +49,7 @@ def test_hups_in_a_storm_end_on_the_newest_code(forkd: Installed) -> None:
         until(lambda: forkd.get().startswith("v29"), 30.0, "the newest code")
         forkd.until_running()
     assert [client.failures for client in clients] == [[], []]
-    assert len(forkd.left()) == 4
+    until(lambda: len(forkd.titles()) == 4, what="just the processes there should be")
 
 
 def test_services_are_changed_added_and_removed(forkd: Installed) -> None:
@@ -60,7 +60,7 @@ def test_services_are_changed_added_and_removed(forkd: Installed) -> None:
     services = forkd.status()["services"]
     assert [(s["name"], s["ready"]) for s in services] == [("web", 1), ("adder", 1)]
     assert forkd.run("call", "adder.add", "a=1", "b=1").stdout.strip() == "2"
-    assert len(forkd.left()) == 5
+    until(lambda: len(forkd.titles()) == 5, what="just the processes there should be")
 
 
 def test_a_changed_port_moves_without_a_gap(forkd: Installed) -> None:
@@ -121,4 +121,4 @@ def test_a_zygote_killed_during_a_reload(forkd: Installed) -> None:
     forkd.signal(signal.SIGHUP)
     os.kill(zygote, signal.SIGKILL)
     forkd.until_running(generation=2)
-    assert len(forkd.left()) == 5
+    until(lambda: len(forkd.titles()) == 5, what="just the processes there should be")
