@@ -81,12 +81,20 @@ def test_calls_in_flight_are_spread(host, callers):
     first, second, client = host.worker(0), host.worker(1), host.client()
     until(lambda: client.call("who") == first.pid, what="the first answers")
     until(lambda: client.call("who") == second.pid, what="the second answers")
-    held = [callers.submit(client.call, "hold", name="a") for _ in range(6)]
+    held = []
+    for count in range(1, 7):  # one after the other: of two that choose at the same instant neither sees the other
+        held.append(callers.submit(client.call, "hold", name="a"))
+        await_in_flight(client, count)
     for worker in (first, second):
         for _ in range(3):
             worker.expect("began a")
         worker.order("release")
     assert [each.result(30) for each in held] == ["a"] * 6
+
+
+def await_in_flight(client, count):
+    connections = client._transport()._connections
+    until(lambda: sum(len(each.pending) for each in connections) == count, what="the call is in flight")
 
 
 def test_a_new_slot_is_noticed(host):
