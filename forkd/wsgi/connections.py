@@ -27,19 +27,20 @@ LONGEST_LINGER = 30.0  # seconds that one may go on sending a body which nobody 
 class Connections:
     """The open connections and their deadlines.
 
-    `draining` is set once, with the instant until which those that never sent a request may stay; when the last one
-    is gone after that, `empty` is set. `on_room` is called when one has gone while `full` was set.
+    `keeps`: they are kept open for another request, which a drain ends. When the last one is gone after that, `empty`
+    is set. `on_room` is called when one has gone while `full` was set.
     """
 
     def __init__(self, loop: Loop, options: Options, empty: Event) -> None:
-        self.draining = False
+        self.keeps = options.keepalive_timeout > 0
         self.full = False
         self.on_room: Callable[[], None] | None = None
         self._open: set[Connection] = set()
         self._loop = loop
         self._empty = empty
         self._keepalive = options.keepalive_timeout
-        self._drain_by = math.inf
+        self._draining = False
+        self._drain_by = math.inf  # until then those may stay that are idle
         timeouts = (options.keepalive_timeout, options.header_timeout, LINGER_TIMEOUT)
         # No deadline is ever set nearer than this, so looking at them all this often misses none.
         self.period = min(timeout for timeout in timeouts if timeout)
@@ -66,7 +67,7 @@ class Connections:
         self._open.discard(conn)
         if self.full and self.on_room is not None:
             self._loop.call(self.on_room)
-        if self.draining and not self._open:
+        if self._draining and not self._open:
             self._empty.set()
 
     def linger(self, conn: Connection) -> bool:
@@ -121,7 +122,8 @@ class Connections:
     def drain(self, patience: float) -> None:
         """Take it that no connection will be added, and that idle ones stay `patience` seconds at most."""
         self._drain_by = time.monotonic() + patience
-        self.draining = True
+        self._draining = True
+        self.keeps = False
         if not self._open:
             self._empty.set()
 

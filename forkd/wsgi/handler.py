@@ -41,7 +41,6 @@ class Handler:
     def __init__(self, app: Application, options: Options, board: Board) -> None:
         self._app = app
         self._body_limit = options.body_limit
-        self._keeps_alive = options.keepalive_timeout > 0
         self._board = board
 
     def settle(self, loop: Loop, intake: Intake) -> None:
@@ -56,7 +55,7 @@ class Handler:
         assert request is not None  # noqa: S101 -- for the type checker
         conn.request = None
         body = request.environ["wsgi.input"] = body_of(conn, request, self._body_limit)
-        response = Response(conn, request, body, keep_alive=self._keeps_alive and not self._connections.draining)
+        response = Response(conn, request, body, self._connections)
         row = self._board.row()
         row.started()
         began = time.monotonic()

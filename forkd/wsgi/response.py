@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from forkd.wsgi.body import Body, NoBody
     from forkd.wsgi.connection import Connection
+    from forkd.wsgi.connections import Connections
     from forkd.wsgi.head import Request
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
@@ -30,6 +31,7 @@ class Response:
     __slots__ = (
         "_chunked",
         "_conn",
+        "_connections",
         "_headers",
         "_left",
         "_mute",
@@ -43,8 +45,9 @@ class Response:
         "truncated",
     )
 
-    def __init__(self, conn: Connection, request: Request, body: Body | NoBody, *, keep_alive: bool) -> None:
+    def __init__(self, conn: Connection, request: Request, body: Body | NoBody, connections: Connections) -> None:
         self._conn = conn
+        self._connections = connections
         self._request = request
         self.body = body
         self._status: str | None = None
@@ -56,7 +59,7 @@ class Response:
         self.code = 0  # the status, once it has begun
         self.delimited_by_close = False
         self.truncated = False
-        self.keep_alive = keep_alive and request.keep_alive
+        self.keep_alive = request.keep_alive
 
     def start(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -110,7 +113,7 @@ class Response:
         given = fields(self._headers)
         self._mute = self._request.method == "HEAD" or code in (204, 304)
         framing = self._frame(given.length, len(data) if whole else None, code)
-        if given.close or self._must_close():
+        if given.close or not self._connections.keeps or self._must_close():
             self.keep_alive = False
         connection = self._connection_field()
         head = b"".join((line, CLOCK.block(given), given.block, framing, connection, b"\r\n"))

@@ -74,6 +74,14 @@ class Served:
         self._say("wait")
         assert self._lines.readline() == "stopped\n", self.log()
 
+    def open_gate(self, name: str) -> None:
+        """Let those requests go on that wait for a gate, without a request."""
+        self._say(f"open {name}")
+
+    def cpu_seconds(self) -> float:
+        self._say("cpu")
+        return float(self._lines.readline())
+
     def counters(self) -> dict[str, Any]:
         self._say("counters")
         return json.loads(self._lines.readline())
@@ -140,7 +148,14 @@ def start(engine, hosts, tmp_path_factory) -> Callable[..., Served]:
     def start(app: str = "by_path", **order: Any) -> Served:
         host = hosts.get(engine) or hosts.setdefault(engine, Host(engine))
         folder = tmp_path_factory.mktemp("wsgi")
-        defaults = {"bind": "127.0.0.1:0", "options": {}, "service": {}, "stop_timeout": 30, "nofile": 0}
+        defaults = {
+            "bind": "127.0.0.1:0",
+            "options": {},
+            "service": {},
+            "stop_timeout": 30,
+            "nofile": 0,
+            "share": False,
+        }
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(f"\0{folder}")
             listener.listen()

@@ -1,8 +1,9 @@
 """The process that servers under test are forked from: `python -m tests.wsgi.host ENGINE`.
 
 Reads one JSON object a line: `control`, the path of a Unix socket that the fork connects to; `app`, a name in
-tests/wsgi/apps.py; `bind`; `options`; `service`, keyword arguments; `log`, a file; `nofile`. The fork says on its
-control socket where it listens, and then does what it reads there.
+tests/wsgi/apps.py; `bind`; `options`; `service`, keyword arguments; `log`, a file; `nofile`; `share`: this
+process binds the address, keeps the listener, and all its forks inherit it, as a launcher's workers do. The fork says
+on its control socket where it listens, and then does what it reads there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 from typing import Any, NoReturn
 from wsgiref.validate import validator
 
@@ -34,13 +36,19 @@ LONGEST = 100.0  # seconds; a test that hangs says where
 
 def main(engine: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the forks are waited for by their control sockets
+    kept: dict[str, socket.socket] = {}
     for line in sys.stdin:
+        order = json.loads(line)
+        if order["share"] and order["bind"] not in kept:
+            listener = sockets.listen(order["bind"], 2048)
+            order["bind"] = sockets.label(listener)
+            kept[order["bind"]] = listener
         if os.fork() == 0:
-            run(engine, json.loads(line))
+            run(engine, order, kept)
         print("forked", flush=True)
 
 
-def run(engine: str, order: dict[str, Any]) -> NoReturn:
+def run(engine: str, order: dict[str, Any], listeners: dict[str, socket.socket]) -> NoReturn:
     """Be the fork."""
     try:
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -53,14 +61,14 @@ def run(engine: str, order: dict[str, Any]) -> NoReturn:
         if order["nofile"]:
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (order["nofile"], hard))
-        serve(engine, order)
+        serve(engine, order, listeners)
     except BaseException:
         logging.exception("the host failed")
     finally:
         os._exit(0)
 
 
-def serve(engine: str, order: dict[str, Any]) -> None:
+def serve(engine: str, order: dict[str, Any], listeners: dict[str, socket.socket]) -> None:
     control = socket.socket(socket.AF_UNIX)
     control.connect(order["control"])
     orders = control.makefile("r")
@@ -70,20 +78,25 @@ def serve(engine: str, order: dict[str, Any]) -> None:
     if order["validate"]:
         app = validator(app)
     options = Options(**order["options"])
-    service = Service(Server(app, order["bind"], options=options), concurrency=engine, **order["service"])
-    service.adopt(Inheritance(board=board, stop_timeout=order["stop_timeout"]))
+    server = Server(app, order["bind"], options=options)
+    service = Service(server, concurrency=engine, **order["service"])
+    service.adopt(Inheritance(listeners=listeners, board=board, stop_timeout=order["stop_timeout"]))
     service.start()
-    say(control, json.dumps([sockets.label(sock) for sock in service.listeners.values()]))
+    say(control, json.dumps([sockets.label(service.listeners[address]) for address in server.bind]))
     for line in orders:
         if line == "drain\n":
-            service.thread_group.add_loop(service.stop)
+            threading.Thread(target=service.stop, daemon=True).start()
         elif line == "cut\n":
-            service.thread_group.add_loop(service.stop, graceful=False)
+            threading.Thread(target=service.stop, args=(False,), daemon=True).start()
         elif line == "wait\n":
             service.wait()
             say(control, "stopped")
         elif line == "counters\n":
             say(control, json.dumps(reader.read()._asdict()))
+        elif line == "cpu\n":
+            say(control, str(sum(os.times()[:2])))
+        elif line.startswith("open "):
+            apps.gate(line[len("open ") : -1]).set()
         elif line == "end\n":
             return
 

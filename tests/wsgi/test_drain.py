@@ -1,0 +1,214 @@
+"""A graceful stop as clients see it: none of them gets an error, and none holds it up."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+import pytest
+
+from tests.waiting import until
+from tests.wsgi.client import Client, chunked, request
+
+LONG = 60.0  # seconds; never waited for
+SHORT = 0.3
+
+
+def test_a_server_without_clients_stops_at_once(serve):
+    served = serve(options={"keepalive_timeout": LONG})
+    served.drain()
+    served.stopped()
+
+
+def test_a_request_in_flight_is_finished(serve):
+    served = serve(options={"keepalive_timeout": LONG})
+    with served.client() as client, served.client() as opener:
+        client.send(request("/held/flight"))
+        served.get("/await-held/flight")
+        opener.get("/hello")
+        served.drain()
+        assert opener.get("/open/flight").closes
+        answer = client.answer()
+        assert answer.body == b"let go"
+        assert answer.closes
+        assert client.rest() == b""
+    served.stopped()
+
+
+def test_a_response_in_flight_is_finished(serve):
+    """Its head has promised to keep the connection; a request after it is served too, and told that it is the last."""
+    served = serve(options={"keepalive_timeout": LONG})
+    with served.client() as client, served.client() as opener:
+        client.send(request("/gated/stream"))
+        assert "connection" not in client.head()[1]
+        assert client.chunk() == b"begun"
+        opener.get("/hello")
+        served.drain()
+        opener.get("/open/stream")
+        assert [client.chunk(), client.chunk()] == [b"done", b""]
+        assert client.get("/hello").closes
+        assert client.rest() == b""
+    served.stopped()
+
+
+def test_an_upload_in_flight_is_finished(serve):
+    served = serve(options={"keepalive_timeout": LONG})
+    with served.client() as client:
+        client.send(request("/echo", "Transfer-Encoding: chunked", "Expect: 100-continue", method="POST"))
+        client.head()
+        served.drain()
+        client.send(chunked(b"one ", b"two"))
+        answer = client.answer()
+        assert answer.body == b"one two"
+        assert answer.closes
+    served.stopped()
+
+
+def test_half_a_head_is_finished(serve):
+    served = serve(options={"keepalive_timeout": SHORT})
+    with served.client() as client:
+        client.get("/hello")
+        client.send(request("/hello")[:-2])
+        served.drain()
+        client.send(b"\r\n")
+        assert client.answer().closes
+    served.stopped()
+
+
+def test_the_next_request_of_an_idle_connection_is_served_and_the_last(serve):
+    served = serve(options={"keepalive_timeout": LONG})
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(served.client()) for _ in range(5)]
+        for client in clients:
+            assert not client.get("/hello").closes
+        served.drain()
+        for client in clients:
+            assert client.get("/hello").closes
+            assert client.rest() == b""
+            client.sock.close()
+        served.stopped()
+
+
+def test_what_is_pipelined_is_answered_until_the_last_response_says_so(serve):
+    served = serve(options={"keepalive_timeout": LONG})
+    with served.client() as client, served.client() as opener:
+        client.send(request("/held/pipe") + request("/hello") + request("/hello"))
+        served.get("/await-held/pipe")
+        opener.get("/hello")
+        served.drain()
+        opener.get("/open/pipe")
+        assert client.answer().closes
+        assert client.rest() == b""  # and no reset, though there were requests behind it
+    served.stopped()
+
+
+def test_idle_connections_hold_a_drain_no_longer_than_their_time(serve):
+    served = serve(options={"keepalive_timeout": SHORT, "header_timeout": LONG})
+    with served.client() as client:
+        client.get("/hello")
+        began = time.monotonic()
+        served.drain()
+        served.stopped()
+        assert time.monotonic() - began < 3
+        assert client.rest() == b""
+
+
+def test_idle_connections_hold_a_drain_no_longer_than_half_of_its_time(serve):
+    served = serve(options={"keepalive_timeout": LONG}, stop_timeout=2)
+    with served.client() as client:
+        client.get("/hello")
+        served.drain()
+        served.stopped()
+        assert client.rest() == b""
+    assert "still busy" not in served.log()
+
+
+def test_a_connection_that_was_never_used_does_not_hold_a_drain(serve):
+    served = serve(options={"keepalive_timeout": SHORT, "header_timeout": LONG})
+    with served.client() as client:
+        served.get("/hello")  # accepted after the other one
+        served.drain()
+        served.stopped()
+        assert client.rest() == b""
+
+
+def test_a_connection_made_just_before_the_drain_is_served(serve):
+    """It may be in the kernel's queue still, or its request on the way."""
+    served = serve(options={"keepalive_timeout": LONG})
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(served.client()) for _ in range(50)]
+        served.drain()
+        for client in clients:
+            client.send(request("/hello"))
+        assert [client.answer().closes for client in clients] == [True] * 50
+    served.stopped()
+
+
+def test_a_stop_at_once_cuts_everything(serve):
+    served = serve(options={"keepalive_timeout": LONG})
+    with served.client() as held, served.client() as idle, served.client() as streaming:
+        held.send(request("/held/cut"))
+        served.get("/await-held/cut")
+        idle.get("/hello")
+        streaming.send(request("/closing/cut/100000"))
+        streaming.head()
+        served.cut()
+        assert idle.rest() == b""
+        for client in (held, streaming):
+            with contextlib.suppress(ConnectionResetError):
+                client.rest()
+        served.open_gate("cut")
+        served.stopped()
+
+
+def test_a_stop_at_once_ends_a_drain(serve):
+    served = serve(options={"keepalive_timeout": LONG})
+    with served.client() as client:
+        client.get("/hello")
+        served.drain()
+        served.cut()
+        served.stopped()
+        assert client.rest() == b""
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_a_successor_takes_over_without_a_failed_request(serve, keep_alive):
+    """Clients that keep asking, by kept connections or new ones, see old and new server, and no error."""
+    old = serve(share=True, options={"keepalive_timeout": 1.0})
+    new = serve(share=True, bind=old.address, options={"keepalive_timeout": 1.0})
+    stop = threading.Event()
+    failures: list[BaseException] = []
+    done = [0] * 4
+
+    def ask(number: int) -> None:
+        client = Client(old.address)
+        try:
+            while not stop.is_set():
+                answer = client.get("/hello", *([] if keep_alive else ["Connection: close"]))
+                assert answer.status == 200
+                done[number] += 1
+                if answer.closes:
+                    assert client.rest() == b""
+                    client.sock.close()
+                    client = Client(old.address)
+        except BaseException as error:  # noqa: BLE001 -- told by the test's own thread
+            failures.append(error)
+        finally:
+            client.sock.close()
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        until(lambda: min(done) > 20)
+        old.drain_all()
+        old.stopped()
+        so_far = list(done)
+        until(lambda: all(now > then + 20 for now, then in zip(done, so_far, strict=True)))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert new.counters()["requests"] > 0
