@@ -114,11 +114,14 @@ def _empty_slots(service: Service) -> list[int]:
 
     A worker that failed holds its slot until it is dead: only then its failure counts.
     """
-    aim, served = service.aim, {worker.slot for worker in service.ready()}
+    aim = service.aim
     staying = [worker for worker in service.workers.values() if not (worker.asked or worker.draining)]
     held = {w.slot for w in staying if service.matches(w, aim) or service.matches(w, service.target)}
-    workers = service.generations[aim.generation].spec.workers
-    return sorted((index for index in range(workers) if index not in held), key=lambda index: index in served)
+    empty = [index for index in range(service.generations[aim.generation].spec.workers) if index not in held]
+    if len(empty) < 2:
+        return empty
+    served = {worker.slot for worker in service.ready()}
+    return sorted(empty, key=lambda index: index in served)
 
 
 def _room(service: Service) -> int:
@@ -131,10 +134,12 @@ def _room(service: Service) -> int:
 def _fill_slots(state: State, service: Service, now: float) -> Iterator[Command]:
     empty = _empty_slots(service)
     generation = service.generations[service.aim.generation]
+    if not empty or not generation.imported:
+        return
     room = _room(service)
     for index in empty:
         slot = service.slot(index)
-        if room <= 0 or not generation.imported or slot.backoff.retry_at > now:
+        if room <= 0 or slot.backoff.retry_at > now:
             continue
         room -= 1
         yield _spawn(state, service, generation, index, now)
@@ -154,11 +159,14 @@ def _stop_replaced(service: Service, now: float) -> Iterator[Command]:
         if worker.asked and worker.phase == STARTING:
             yield from _stop(service, worker, now)
     keepers = _keepers(service)
+    candidates = service.stale() + _doubles(service, keepers)
+    if not candidates:
+        return
     imported = service.generations[service.target.generation].imported
     enough = imported and len(service.ready_slots()) >= service.spec.workers
     spare = len(service.ready()) - service.spec.workers
     at_once = imported and service.spec.reload == "restart"
-    for worker in service.stale() + _doubles(service, keepers):
+    for worker in candidates:
         if worker.phase == STARTING:
             go = not service.matches(worker, service.aim) or service.aim == service.target
         elif keepers.get(worker.slot) is not worker or at_once:
