@@ -89,8 +89,8 @@ class ServiceLauncher(Launcher):
         here = self._here
         if here is None:
             return
-        here.group.add_loop(self._await_services, here)
         try:
+            here.group.add_loop(self._await_services, here)
             while not here.ended.is_set():
                 here.group.wait_readable(here.signals.fileno())
                 for number in here.signals.take():

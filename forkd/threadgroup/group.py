@@ -190,10 +190,17 @@ class ThreadGroup:
         return self._threads.start(Task(fn, args, kwargs))
 
     def try_thread(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Thread | None:
-        """As `add_thread`, but return None at the limit: it never blocks, so a hub's callback may use it."""
-        if not self._slots.acquire(blocking=False):
+        """As `add_thread`, but it never blocks or raises, so a hub's callback may use it.
+
+        Return None at the limit, after a stop at once, and when the system has no thread to give, which is logged.
+        """
+        if self._threads.closed or not self._slots.acquire(blocking=False):
             return None
-        return self._threads.start(Task(fn, args, kwargs))
+        try:
+            return self._threads.start(Task(fn, args, kwargs))
+        except ForkdError as error:
+            _log.warning("%s", error)
+            return None
 
     def add_loop(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Thread:
         """Run one of the server's own long-lived loops; it is not counted, and any `stop` stops it at once."""

@@ -16,15 +16,11 @@ LONG = 3600.0
 
 
 class Signalled(Server):
-    """Sends its own process the signals of `script`, each when the one before has had its effect."""
+    """Sends its own process the signals of `script`, the first by `next`, each other when the last had its effect."""
 
     def __init__(self, *script: int) -> None:
         self.script = list(script)
         self.notes: list[str] = []
-
-    def start(self) -> None:
-        assert self.service is not None
-        self.next()
 
     def next(self) -> None:
         if self.script:
@@ -39,29 +35,24 @@ class Signalled(Server):
         self.next()
 
 
-class Starting(Signalled):
-    """Sends its first signal from a thread, once the launcher waits."""
-
-    def start(self) -> None:
-        assert self.service is not None
-        self.service.thread_group.add_timer(LONG, self.next, initial_delay=0.02)
-
-
 def handlers() -> list[object]:
     return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)]
 
 
-def run(*servers: Server, engine: str) -> None:
+def run(*servers: Signalled, engine: str) -> None:
     launcher = ServiceLauncher()
-    for server in servers:
-        launcher.launch_service(Service(server, concurrency=engine))
+    services = [Service(server, concurrency=engine) for server in servers]
+    for service in services:
+        launcher.launch_service(service)
+    for service, server in zip(services, servers, strict=True):
+        service.thread_group.add_thread(server.next)
     launcher.wait()
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_term_and_int_stop_gracefully(engine, name):
     before = handlers()
-    server, other = Starting(signal.Signals[name]), Starting()
+    server, other = Signalled(signal.Signals[name]), Signalled()
     run(other, server, engine=engine)
     assert (server.notes, other.notes) == (["drain"], ["drain"])
     assert handlers() == before
@@ -70,35 +61,37 @@ def test_term_and_int_stop_gracefully(engine, name):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_second_one_stops_at_once(engine, name):
-    server = Starting(signal.SIGTERM, signal.Signals[name])
+    server = Signalled(signal.SIGTERM, signal.Signals[name])
     service = Service(server, concurrency=engine)
     launcher = ServiceLauncher()
     launcher.launch_service(service)
     service.thread_group.add_thread(service.thread_group.sleep, LONG)
+    service.thread_group.add_thread(server.next)
     launcher.wait()
     assert server.notes == ["drain", "give up"]
 
 
 def test_quit_stops_at_once(engine):
-    server = Starting(signal.SIGQUIT)
+    server = Signalled(signal.SIGQUIT)
     service = Service(server, concurrency=engine)
     launcher = ServiceLauncher()
     launcher.launch_service(service)
     service.thread_group.add_thread(service.thread_group.sleep, LONG)
+    service.thread_group.add_thread(server.next)
     launcher.wait()
     assert server.notes == ["give up"]
 
 
 def test_hup_resets_and_serves_on(engine):
-    server = Starting(signal.SIGHUP, signal.SIGHUP, signal.SIGTERM)
-    other = Starting()
+    server = Signalled(signal.SIGHUP, signal.SIGHUP, signal.SIGTERM)
+    other = Signalled()
     run(other, server, engine=engine)
     assert server.notes == ["reset", "reset", "drain"]
     until(lambda: other.notes.count("reset") == 2, what="two resets of the other service")
 
 
 def test_a_reset_that_fails_is_logged_and_the_service_goes_on(engine):
-    class Broken(Starting):
+    class Broken(Signalled):
         def reset(self) -> None:
             super().reset()
             raise KeyError("DSN")
@@ -112,7 +105,7 @@ def test_a_reset_that_fails_is_logged_and_the_service_goes_on(engine):
 
 def test_a_service_that_stops_by_itself_ends_the_wait(engine):
     launcher = ServiceLauncher()
-    services = [Service(Starting(), concurrency=engine) for _ in range(2)]
+    services = [Service(Signalled(), concurrency=engine) for _ in range(2)]
     for service in services:
         launcher.launch_service(service)
         service.thread_group.add_thread(service.stop)
@@ -121,7 +114,7 @@ def test_a_service_that_stops_by_itself_ends_the_wait(engine):
 
 
 def test_the_launcher_can_be_told_to_stop(engine):
-    server = Starting()
+    server = Signalled()
     service = Service(server, concurrency=engine)
     launcher = ServiceLauncher()
     launcher.launch_service(service)
@@ -134,7 +127,7 @@ def test_the_launcher_can_be_told_to_stop(engine):
 def test_it_can_be_stopped_before_it_waits_and_used_again(engine):
     launcher = ServiceLauncher()
     for _ in range(2):
-        server = Starting()
+        server = Signalled()
         launcher.launch_service(Service(server, concurrency=engine))
         launcher.stop()
         launcher.wait()
@@ -142,7 +135,7 @@ def test_it_can_be_stopped_before_it_waits_and_used_again(engine):
 
 
 def test_a_signal_that_comes_between_start_and_wait_is_not_lost(engine):
-    server = Starting()
+    server = Signalled()
     launcher = ServiceLauncher()
     launcher.launch_service(Service(server, concurrency=engine))
     os.kill(os.getpid(), signal.SIGTERM)
@@ -164,7 +157,7 @@ def test_a_start_that_hangs_is_ended_by_signals(engine, name, idle):
             group.sleep(LONG)
 
     before = handlers()
-    other, hanging = Starting(), Service(Hangs(), concurrency=engine)
+    other, hanging = Signalled(), Service(Hangs(), concurrency=engine)
     launcher = ServiceLauncher()
     launcher.launch_service(Service(other, concurrency=engine))
     with pytest.raises(KeyboardInterrupt if name == "SIGINT" else SystemExit):
@@ -180,7 +173,7 @@ def test_what_a_start_raises_stops_the_others_and_is_raised(engine):
             raise KeyError("DSN")
 
     before = handlers()
-    other = Starting()
+    other = Signalled()
     launcher = ServiceLauncher()
     launcher.launch_service(Service(other, concurrency=engine))
     with pytest.raises(KeyError, match="DSN"):
@@ -196,23 +189,23 @@ def test_an_exception_out_of_the_wait_stops_the_services(engine):
         raise KeyboardInterrupt
 
     before = handlers()
-    server = Starting(signal.SIGUSR1)
+    server = Signalled(signal.SIGHUP, signal.SIGUSR1)  # the first is heeded by the wait, so the second comes into it
     signal.signal(signal.SIGUSR1, handler)
     with pytest.raises(KeyboardInterrupt):
         run(server, engine=engine)
-    assert server.notes == ["give up"]
+    assert server.notes == ["reset", "give up"]
     assert handlers() == before
 
 
 def test_a_handler_of_the_users_own_is_given_back(engine):
     mine = lambda *_: None
     signal.signal(signal.SIGTERM, mine)
-    run(Starting(signal.SIGTERM), engine=engine)
+    run(Signalled(signal.SIGTERM), engine=engine)
     assert signal.getsignal(signal.SIGTERM) is mine
 
 
 def test_a_server_that_fails_to_wait_does_not_hang_the_launcher(engine):
-    class Broken(Starting):
+    class Broken(Signalled):
         def wait(self) -> None:
             raise KeyError("DSN")
 

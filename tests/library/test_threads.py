@@ -105,6 +105,7 @@ def test_whoever_waits_for_a_place_is_told_that_the_group_was_stopped(engine):
     assert len(heard) == 1
     with pytest.raises(ForkdError, match="cannot start thread int: its thread group is stopped"):
         group.add_thread(int)
+    assert group.try_thread(int) is None
 
 
 def test_a_thread_that_waits_is_stopped_at_once(engine):
@@ -268,6 +269,9 @@ def test_a_thread_that_cannot_be_started_leaves_no_trace(engine):
     group._threads._engine = type("Engine", (), {"thread": Exhausted})  # type: ignore[assignment]
     with pytest.raises(ForkdError, match="cannot start thread int: can't start new thread"):
         group.add_thread(int)
+    with logged() as records:
+        assert group.try_thread(int) is None
+    assert "cannot start thread int: can't start new thread" in records[0]
     assert group.active == 0
     group._threads._engine = real
     assert group.add_thread(int).wait(5)
