@@ -21,14 +21,15 @@ TURN_LIMIT = 16  # messages of one sender that are read before everyone else has
 LIFE_LIMIT = 1000  # messages of one sender; an honest one has a handful to send
 
 
-def greeting(zygote: Zygote, launcher_pid: int, listeners: Sequence[Listener]) -> dict[str, Any]:
-    """Write the first message to a zygote; the listeners' descriptors go with it."""
+def greeting(zygote: Zygote, launcher_pid: int, listeners: Sequence[Listener], wards: int) -> dict[str, Any]:
+    """Write the first message to a zygote; the listeners' descriptors go with it, and `wards` adoptions follow."""
     return {
         "type": "spec",
         "protocol": PROTOCOL,
         "spec": decode.spec_to(zygote.spec),
         "generation": zygote.generation,
         "launcher_pid": launcher_pid,
+        "wards": wards,
         "listen": [one.address for one in listeners],
     }
 

@@ -118,7 +118,8 @@ class Nursery:
             self._family.add(zygote)
             listeners = self._listeners.acquire(spec, command.generation)
             # The channel keeps it until the zygote reads it: what can fail, fails before there is a process.
-            upper.send(hearing.greeting(zygote, os.getpid(), listeners), [one.sock.fileno() for one in listeners])
+            wards = len(self._family.unattended(spec.name))
+            upper.send(hearing.greeting(zygote, os.getpid(), listeners, wards), [one.sock.fileno() for one in listeners])
             pid = process.fork(partial(become_zygote, spec, lower, self._listeners.runtime_dir), self._reset)
         self._family.announce(zygote, pid)
         self._selector.watch(upper, partial(self._hear, zygote, hearing.TURN_LIMIT))

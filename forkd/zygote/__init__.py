@@ -44,11 +44,13 @@ class Life(NamedTuple):
 class Zygote:
     """A zygote that has imported its code; `build` is None when its workers are to do that."""
 
-    def __init__(self, life: Life, upper: Channel, build: Callable[[], Service] | None) -> None:
+    def __init__(
+        self, life: Life, upper: Channel, build: Callable[[], Service] | None, undertaker: Undertaker
+    ) -> None:
         self._life = life
         self._channel = upper
         self._build = build
-        self._undertaker = Undertaker()
+        self._undertaker = undertaker
         self._spare: Spare | None = None
 
     def run(self) -> None:

@@ -16,12 +16,13 @@ from forkd.channel import PROTOCOL
 from forkd.config import decode
 from forkd.errors import ChannelClosed, ProtocolError
 from forkd.zygote import Life, Zygote, open_listeners
+from forkd.zygote.undertaker import Undertaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from forkd.channel import Channel
+    from forkd.channel import Channel, Message
     from forkd.service import Service
 
 _CHANNEL = 3
@@ -37,15 +38,19 @@ def main() -> int:
     upper = channel.from_fd(_CHANNEL)
     process.dump_stacks_on_abort()
     _do_nothing_on(*_FOR_WORKERS, *_HARMLESS)
+    undertaker = Undertaker()
     try:
-        life = _receive_life(upper)
-        build = _import(life)
-        upper.send({"type": "imported"})
-        Zygote(life, upper, build).run()
+        life = _receive_life(upper, undertaker)
     except ChannelClosed:
         return 1
+    try:
+        build = _import(life, undertaker)
+        upper.send({"type": "imported"})
+        Zygote(life, upper, build, undertaker).run()
     except BaseException as error:  # noqa: BLE001 -- the code may raise what it likes, SystemExit too
         worker.tell_failure(upper, error)
+        if os.getppid() != life.launcher_pid:
+            undertaker.finish(life.spec.stop_timeout)
         return 1
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_LAST_MOMENT)
@@ -54,25 +59,30 @@ def main() -> int:
     return 0
 
 
-def _receive_life(upper: Channel) -> Life:
-    upper.wait()
-    message = upper.receive()
+def _receive_life(upper: Channel, undertaker: Undertaker) -> Life:
+    """Take the spec, and the workers that an earlier zygote has left behind."""
+    message = _next(upper)
     if message is None or message.body.get("protocol") != PROTOCOL:
         msg = f"the launcher does not speak version {PROTOCOL} of the channel's protocol: restart it after an upgrade"
         raise ProtocolError(msg)
     body = message.body
     listeners = open_listeners(body["listen"], message.fds)
+    for _ in range(body["wards"]):
+        if ward := _next(upper):
+            undertaker.take_in(ward.body["pid"], ward.fds[0])
     return Life(decode.spec_from(body["spec"]), body["generation"], body["launcher_pid"], listeners)
 
 
-def _import(life: Life) -> Callable[[], Service] | None:
+def _next(upper: Channel) -> Message | None:
+    upper.wait()
+    return upper.receive()
+
+
+def _import(life: Life, undertaker: Undertaker) -> Callable[[], Service] | None:
     """Import the service's code, unless its workers are to do that."""
     spec = life.spec
     process.set_title(f"forkd: {spec.name} zygote gen {life.generation}")
-    # Whatever is being imported cannot be interrupted when the launcher dies; later the channel says it.
-    process.die_with_parent(signal.SIGKILL)
-    if os.getppid() != life.launcher_pid:
-        raise ChannelClosed
+    _end_with_launcher(life, undertaker)
     threadgroup.prepare(spec.concurrency)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
@@ -84,6 +94,24 @@ def _import(life: Life) -> Callable[[], Service] | None:
     _do_nothing_on(*_FOR_WORKERS)  # whatever the code has done about them
     process.die_with_parent(0)
     return build
+
+
+def _end_with_launcher(life: Life, undertaker: Undertaker) -> None:
+    """See to it that the launcher's death ends the import; later the channel says it.
+
+    Whatever is imported may never return, so KILL it is, unless there are workers to bury first.
+    """
+
+    def bury(_number: int, _frame: FrameType | None) -> None:
+        if os.getppid() != life.launcher_pid:
+            undertaker.finish(life.spec.stop_timeout)
+            os._exit(1)
+
+    if undertaker.wards:
+        signal.signal(signal.SIGTERM, bury)
+    process.die_with_parent(signal.SIGTERM if undertaker.wards else signal.SIGKILL)
+    if os.getppid() != life.launcher_pid:
+        raise ChannelClosed
 
 
 def _do_nothing_on(*numbers: signal.Signals) -> None:

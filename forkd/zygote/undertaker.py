@@ -29,6 +29,11 @@ class Undertaker:
         """Give the descriptor that is readable when a worker has died."""
         return self._epoll.fileno()
 
+    @property
+    def wards(self) -> int:
+        """How many workers it looks after."""
+        return len(self._wards)
+
     def take_in(self, pid: int, pidfd: int) -> None:
         """Look after one more worker; the pidfd is the undertaker's from now on."""
         try:
