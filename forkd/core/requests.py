@@ -162,7 +162,7 @@ def _want(state: State, spec: ServiceSpec) -> bool:
     for slot in service.slots.values():
         slot.backoff.reset()
     if service.wanted == RUNNING and spec.reload == "signal" and spec == service.spec:
-        service.hup = {worker.id for worker in service.ready()}
+        service.hup = {worker.id for worker in service.workers.values() if worker.serving}
         return True
     service.generations[generation.number] = generation
     service.target = Target(generation.number)

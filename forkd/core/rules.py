@@ -103,10 +103,12 @@ def _start_zygotes(state: State, service: Service, now: float) -> Iterator[Comma
 
 
 def _reset_in_place(service: Service) -> Iterator[Command]:
+    """Send HUP to whom it is due; to a worker that was still starting as soon as it is ready."""
     for worker in service.ready():
         if worker.id in service.hup:
+            service.hup.discard(worker.id)
             yield Signal(worker.id, HUP)
-    service.hup.clear()
+    service.hup &= service.workers.keys()
 
 
 def _empty_slots(service: Service) -> list[int]:
