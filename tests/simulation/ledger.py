@@ -5,7 +5,7 @@ Kept apart from the World: the supervisor can only be blamed for what it could k
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from forkd.core import commands, events
 from tests.simulation.waits import Waits
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from forkd.core.spec import Config, ServiceSpec
 
 LATE = 1.0  # a wake-up later than this must not be held against a process
+
+
+Request = events.Reload | events.Restart | events.Stop
+
+
+class Asked(NamedTuple):
+    """A request of an operator, and when it was made."""
+
+    request: Request
+    at: float
 
 
 class Life:
@@ -85,8 +95,10 @@ class Ledger:
         self.reading: list[events.Reload] | None = None
         self.stopping = False
         self.stopped: set[str] = set()
-        self.tickets: dict[int, events.Event] = {}
-        self.requests = 0
+        self.dropped: set[tuple[str, int]] = set()  # generations that were rolled back
+        self.tickets: dict[int, Asked] = {}
+        self.last_request: Asked | None = None
+        self.read_at = 0.0
 
     def order(self, command: commands.Command, now: float) -> None:
         """Write down a command that is about to be performed."""
@@ -121,9 +133,10 @@ class Ledger:
             case events.ConfigRead() | events.ConfigRefused():
                 reading, self.reading = self.reading, None
                 if isinstance(event, events.ConfigRead) and reading is not None and not self.stopping:
+                    self.read_at = now
                     self._apply(event.config, {request.service for request in reading})
             case _:
-                self._requested(event)
+                self._requested(event, now)
 
     def _of_life(self, life: Life, event: events.Event, now: float) -> None:
         match event:
@@ -162,13 +175,13 @@ class Ledger:
                 del self.configured[name]
                 self.stopped.discard(name)
 
-    def _requested(self, event: events.Reload | events.Restart | events.Stop) -> None:
-        self.requests += 1
+    def _requested(self, event: Request, now: float) -> None:
+        self.last_request = asked = Asked(event, now)
         if event.ticket:
-            self.tickets[event.ticket] = event
+            self.tickets[event.ticket] = asked
         if self.stopping:
             return
-        named = set(self.configured) if event.service is None else {event.service} & set(self.configured)
+        named = self.named(event)
         if isinstance(event, events.Reload):
             self.asked_to_read.append(event)
         elif isinstance(event, events.Stop):
@@ -181,6 +194,15 @@ class Ledger:
                     self.waits.forgive_zygotes(name)
                 self.forgive(name)
             self.stopped -= named
+
+    def named(self, request: Request) -> set[str]:
+        """Return the services that a request is about."""
+        return {name for name in self.configured if request.service in {None, name}}
+
+    def rolled_back(self, service: str, to: int) -> None:
+        """Write down that all after generation `to` was given up."""
+        self.dropped |= {key for key in self.generations if key[0] == service and key[1] > to}
+        self.forgive(service)
 
     def forgive(self, service: str) -> None:
         """Forget the failures of its slots: it is about to run something else, or again."""

@@ -58,6 +58,11 @@ def _may_start(ledger: Ledger, service: str, id: int) -> None:
         raise Violation(f"something of {service} starts though it was removed")
 
 
+def _not_dropped(ledger: Ledger, service: str, generation: int) -> None:
+    if (service, generation) in ledger.dropped:
+        raise Violation(f"{service}: generation {generation} is used though it was rolled back")
+
+
 def _start_zygote(ledger: Ledger, command: commands.StartZygote, now: float) -> None:
     service, generation = command.spec.name, command.generation
     _may_start(ledger, service, command.id)
@@ -67,6 +72,7 @@ def _start_zygote(ledger: Ledger, command: commands.StartZygote, now: float) -> 
     kept = [life for life in living if (service, life.generation) not in ledger.retired]
     if len(kept) >= ZYGOTES:
         raise Violation(f"{service}: a zygote beside {len(kept)} others")
+    _not_dropped(ledger, service, generation)
     if ledger.generations.get((service, generation), command.spec) != command.spec:
         raise Violation(f"{service}: generation {generation} starts with another spec than before")
     wait = ledger.waits.zygote(service, generation)
@@ -80,6 +86,7 @@ def _spawn(ledger: Ledger, command: commands.Spawn, now: float) -> None:
         raise Violation(f"a spawn from #{command.zygote}, which is no zygote")
     service, spec = zygote.service, zygote.spec
     _may_start(ledger, service, command.id)
+    _not_dropped(ledger, service, zygote.generation)
     if zygote.ready is None or zygote.leaving or zygote.exited is not None:
         raise Violation(f"a spawn from {zygote}, which cannot fork")
     if (service, zygote.generation) in ledger.retired:
@@ -109,6 +116,8 @@ def _signal(ledger: Ledger, life: Life, number: int, now: float) -> None:
     if number == HUP:
         if not life.serving or "signal" not in {life.spec.reload, ledger.configured[life.service].reload}:
             raise Violation(f"HUP to {life}")
+        if life.signals.get(HUP, -1.0) >= ledger.read_at:
+            raise Violation(f"a second HUP to {life} for one reload")
     elif life.slot is None:
         _end_zygote(ledger, life, number, now)
     elif number in {ABRT, KILL}:

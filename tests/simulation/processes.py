@@ -9,8 +9,6 @@ from forkd.core import commands, events
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-REAPED = 0.001  # from a death to its news, the most
-
 
 class Code(NamedTuple):
     """What is deployed for a service: `kind` says how it goes wrong, each time and from `slot` upwards."""
@@ -59,7 +57,7 @@ class Zygote:
             world.tell(events.Ready(self.id))
 
     def _goes(self, kind: str) -> bool:
-        return self.code.kind == kind or self.world.faults.hit(kind)
+        return self.world.bad_code(self.code, kind) or self.world.faults.hit(kind)
 
     def fork(self, worker: Worker) -> None:
         """Take an order to fork; a dead zygote's channel loses it."""
@@ -95,7 +93,7 @@ class Zygote:
         if not self.alive:
             return
         self.alive = False
-        self.world.after(self.world.some(0.0, REAPED), lambda: self.world.tell(events.Exited(self.id, code, signal)))
+        self.world.bury(events.Exited(self.id, code, signal))
         for worker in self.forking:
             worker.lost()
         self.forking.clear()
@@ -137,7 +135,8 @@ class Worker:
 
     def _goes(self, kind: str) -> bool:
         code = self.zygote.code
-        return (code.kind == kind and self.slot >= code.slot) or self.world.faults.hit(kind)
+        bad = self.slot >= code.slot and self.world.bad_code(code, kind)
+        return bad or self.world.faults.hit(kind)
 
     def _serve(self) -> None:
         world, hit = self.world, self.world.faults.hit
@@ -207,11 +206,7 @@ class Worker:
         if not self.alive:
             return
         self.alive = self.serving = False
-        if code is signal is None:
-            self.world.tell(events.Exited(self.id, None, None))
-        else:
-            delay = self.world.some(0.0, REAPED)
-            self.world.after(delay, lambda: self.world.tell(events.Exited(self.id, code, signal)))
+        self.world.bury(events.Exited(self.id, code, signal))
 
 
 _DEAF = {commands.TERM: "ignores TERM", commands.QUIT: "ignores QUIT", commands.ABRT: "ignores ABRT"}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from forkd.core.commands import HUP
+from forkd.core.events import Reload, Stop
 from tests.simulation.orders import EPSILON, Violation, force_due, zygote_due
 
 if TYPE_CHECKING:
     from forkd.core.supervisor import Supervisor
-    from tests.simulation.ledger import Ledger, Life
+    from tests.simulation.ledger import Asked, Ledger, Life
     from tests.simulation.waits import Wait
 
 SERVICE_STATES = {"starting", "running", "degraded", "reloading", "backoff", "failed", "stopping", "stopped"}
@@ -23,16 +25,16 @@ def check_sleep(ledger: Ledger, deadline: float | None, now: float) -> None:
         raise Violation(f"the deadline passed {now - deadline:.6f} s ago")
     for service in {**ledger.zygotes, **ledger.workers}:
         for life in ledger.zygotes.get(service, {}).values():
-            _in_time(f"end {life}", zygote_due(ledger, life), life.slack, deadline)
+            _in_time(life, zygote_due(ledger, life), life.slack, deadline)
         for life in ledger.living(service):
             if life.started is None and life.doubtful and life.draining is not None:
                 continue  # its Started was lost, and it was not wanted any more: which timeout counts is open
-            _in_time(f"end {life}", force_due(life), life.slack, deadline)
+            _in_time(life, force_due(life), life.slack, deadline)
 
 
-def _in_time(what: str, due: float | None, slack: float, deadline: float | None) -> None:
+def _in_time(what: object, due: float | None, slack: float, deadline: float | None) -> None:
     if due is not None and (deadline is None or deadline > due + slack + EPSILON):
-        raise Violation(f"it is time to {what} at {due + slack:.3f}, but the deadline is {deadline}")
+        raise Violation(f"the time of {what} is up at {due + slack:.3f}, but the deadline is {deadline}")
 
 
 def _refilled(ledger: Ledger, shown: dict[str, Any], deadline: float | None, now: float) -> None:
@@ -40,7 +42,7 @@ def _refilled(ledger: Ledger, shown: dict[str, Any], deadline: float | None, now
     name, generation = shown["name"], shown["generation"]
     zygotes = [z for z in ledger.zygotes.get(name, {}).values() if z.generation == generation]
     if not zygotes:
-        _waits(f"start a zygote of {name}", ledger.waits.zygote(name, generation), deadline, now)
+        _waits(("a zygote", name), ledger.waits.zygote(name, generation), deadline, now)
         return
     spec, lives = ledger.generations[name, generation], ledger.living(name)
     for slot in range(max(spec.workers, ledger.configured[name].workers)):
@@ -53,12 +55,12 @@ def _refilled(ledger: Ledger, shown: dict[str, Any], deadline: float | None, now
     held, full = {life.slot for life in lives}, len(lives) >= room
     for slot in range(min(spec.workers, other.workers)):
         if slot not in held and not full:
-            _waits(f"fill slot {slot} of {name}", ledger.waits.slot(name, slot), deadline, now)
+            _waits(("slot", slot, name), ledger.waits.slot(name, slot), deadline, now)
 
 
-def _waits(what: str, wait: Wait, deadline: float | None, now: float) -> None:
+def _waits(what: object, wait: Wait, deadline: float | None, now: float) -> None:
     if wait.known and wait.until <= now:
-        raise Violation(f"it was time to {what} at {wait.until:.3f}")
+        raise Violation(f"it was time for {what} at {wait.until:.3f}")
     if wait.known:
         _in_time(what, wait.until, 0.0, deadline)
 
@@ -85,6 +87,21 @@ def check_snapshot(ledger: Ledger, supervisor: Supervisor, now: float, deadline:
         _alive(ledger, service, deadline)
         if service["wanted"]:
             _refilled(ledger, service, deadline, now)
+
+
+def check_done(ledger: Ledger, asked: Asked) -> None:
+    """Raise Violation unless what an operator was told to be done is done; nothing else was asked since."""
+    request = asked.request
+    for service in ledger.named(request):
+        lives = ledger.living(service)
+        if isinstance(request, Stop):
+            if lives or ledger.zygotes.get(service):
+                raise Violation(f"{request} is done, and of {service} lives {lives}")
+            continue
+        for life in lives:
+            reset = life.signals.get(HUP, 0.0) if isinstance(request, Reload) else 0.0
+            if not life.leaving and max(life.born, reset) < asked.at:
+                raise Violation(f"{request} is done, and {life} is from before")
 
 
 def check_json(supervisor: Supervisor, now: float) -> None:

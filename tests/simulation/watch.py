@@ -77,13 +77,13 @@ class Watch:
             self.ledger.stood_still(now - self._deadline, now - self._slept_at)
         planned = self._supervisor.plan(now)
         again = self._supervisor.plan(now)
-        self._drain_news()
         for command in planned:
             self.steps += 1
             self.on_entry(Entry(now, "command", command))
             self._world.tally["command: " + type(command).__name__] += 1
             orders.judge(self.ledger, command, now)
             self.ledger.order(command, now)
+        self._drain_news()
         if again:
             raise Violation(f"planned twice, it still wants {again}")
         self._observed = False
@@ -135,7 +135,8 @@ class Watch:
             self._ended(news)
         elif news.kind == "rolled_back":
             assert news.service is not None
-            self.ledger.forgive(news.service)
+            assert news.generation is not None
+            self.ledger.rolled_back(news.service, news.generation)
         elif news.kind == "rolled":
             self._rolled(news)
 
@@ -148,6 +149,9 @@ class Watch:
         if news.ok is None or news.ok == bool(news.text):
             raise Violation(f"neither well nor a reason: {news}")
         self.answers[news.ticket] = news.ok
+        asked = self.ledger.tickets[news.ticket]
+        if news.ok and asked is self.ledger.last_request:
+            turns.check_done(self.ledger, asked)
 
     def _rolled(self, news: News) -> None:
         assert news.service is not None

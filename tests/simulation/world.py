@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from forkd.core.spec import ServiceSpec
 
 LATE = 30.0  # how late a message can come, at most
+REAPED = 0.001  # from a death to its news, the most
+BUSY = 0.3  # how often the launcher is a little late, so that several things have happened
 
 
 class Stuck(Exception):
@@ -45,6 +47,7 @@ class World:
         self.codes: dict[tuple[str, int], Code] = {}
         self.file = Config(runtime_dir="/run/forkd")
         self.valid = True
+        self.woken = False
         self._pids = 100
 
     def tell(self, event: events.Event) -> None:
@@ -57,6 +60,20 @@ class World:
             self.outbox.append(event)
         if hit("message late"):
             self.after(self.rng.uniform(0.0, LATE), lambda: self.outbox.append(event))
+
+    def bury(self, exited: events.Exited) -> None:
+        """Reap a process a little after its death; one that there never was is known to be dead at once."""
+        if exited.code is exited.signal is None:
+            self.tell(exited)
+        else:
+            self.after(self.some(0.0, REAPED), lambda: self.tell(exited))
+
+    def bad_code(self, code: Code, kind: str) -> bool:
+        """Tell whether code goes wrong in this way; counted if it does."""
+        if code.kind != kind:
+            return False
+        self.tally["code: " + kind] += 1
+        return True
 
     def next_pid(self) -> int:
         """Return a pid never used before."""
@@ -83,7 +100,8 @@ class World:
         return self.codes.setdefault((spec.name, generation), self.deployed.get(spec.name, GOOD))
 
     def heal(self) -> None:
-        """Nothing fails from here on but what already has."""
+        """Nothing fails from here on but what already has; the launcher wakes up, so that the history can go on."""
+        self.woken = True
         self.healed = True
         self.valid = True
         self.faults.heal()
@@ -143,21 +161,37 @@ class SimKernel:
     def wait(self, deadline: float | None) -> list[events.Event]:
         """Let time pass until something happens or the deadline is there; at times too early, at times much later."""
         self._turn(deadline)
+        world = self.world
+        if not world.outbox:
+            self._sleep(deadline)
+            if world.rng.random() < BUSY:
+                world.timeline.advance(world.timeline.now + world.some(0.0, 0.2))
+        return self._collect()
+
+    def _sleep(self, deadline: float | None) -> None:
         timeline, world = self.world.timeline, self.world
-        if world.outbox:
-            return self._collect()
-        instants = [when for when in (timeline.due(), deadline) if when is not None]
-        if not instants:
-            raise Stuck
-        until = min(instants)
+        next_ = min((when for when in (timeline.due(), deadline) if when is not None), default=timeline.now)
         if world.faults.hit("wakes early"):
-            until = timeline.now + (until - timeline.now) * world.rng.random()
+            timeline.advance(timeline.now + (next_ - timeline.now) * world.rng.random())
         elif world.faults.hit("oversleeps"):
-            until += world.some(0.1, 60.0)
+            timeline.advance(next_ + world.some(0.1, 60.0))
         elif world.faults.hit("machine sleeps"):
             timeline.freeze(world.some(10.0, 10_000.0))
-        timeline.advance(until)
-        return self._collect()
+        else:
+            self._sleep_well(deadline)
+
+    def _sleep_well(self, deadline: float | None) -> None:
+        """Sleep until the deadline, or until something happens that the launcher hears of."""
+        timeline, world = self.world.timeline, self.world
+        world.woken = False
+        while not (world.outbox or world.woken):
+            due = timeline.due()
+            if deadline is not None and (due is None or due > deadline):
+                timeline.advance(deadline)
+                return
+            if due is None:
+                raise Stuck
+            timeline.advance(due)
 
     def _collect(self) -> list[events.Event]:
         events_, self.world.outbox = self.world.outbox, []
