@@ -25,6 +25,7 @@ TEST = [
     "pytest-randomly>=3.15",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
+    "requests>=2.31",  # the client that the WSGI server is asked by
     "setuptools>=68",  # the test of the wheel builds one without a network
     "wheel>=0.43",
 ]

@@ -15,6 +15,8 @@ RECEIVE_SIZE = 65536
 STALL_TIMEOUT = 30.0
 """Seconds that a client may go without sending the body, or taking the response, that a thread waits with."""
 
+_STREAK = 1 << 20  # bytes that go at a stretch before a thread gives way: a green one would keep the hub to itself
+
 # Who owns a connection: the loop, which reads its next head, until it is BUSY; then the one thread that serves it.
 IDLE, HEAD, BUSY, LINGER, CLOSED = range(5)
 
@@ -41,6 +43,7 @@ class Connection:
         "fd",
         "gone",
         "handle",
+        "moved",
         "peer",
         "prepared",
         "request",
@@ -58,6 +61,7 @@ class Connection:
         self.state = IDLE
         self.deadline = 0.0
         self.cutoff = 0.0
+        self.moved = 0  # bytes since its thread gave way
         self.gone = False  # the client is, or it might as well be
         self.request: Request | None = None
         self.handle: Any = None
@@ -79,6 +83,7 @@ class Connection:
                 raise self._lost(str(error)) from error
             if not data:
                 raise self._lost("closed before the end of the body")
+            self._moved(len(data))
             return data
 
     def receive_line(self, limit: int) -> bytes:
@@ -108,6 +113,7 @@ class Connection:
             raise self._lost(str(error)) from error
         if sent != len(data):
             self._send_rest(memoryview(data)[sent:])
+        self._moved(len(data))
 
     def _send_rest(self, rest: memoryview) -> None:
         while rest:
@@ -119,6 +125,12 @@ class Connection:
                 continue
             except OSError as error:
                 raise self._lost(str(error)) from error
+
+    def _moved(self, size: int) -> None:
+        self.moved += size
+        if self.moved > _STREAK:
+            self.moved = 0
+            self.engine.wait(self, write=False, timeout=0)
 
     def _lost(self, cause: str) -> ClientGone:
         self.gone = True

@@ -12,6 +12,8 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from forkd.errors import ForkdError
+from forkd.wsgi.connection import BUSY
 from forkd.wsgi.engine import Crew, Engine, Loop
 
 if TYPE_CHECKING:
@@ -85,7 +87,8 @@ class NativeLoop(Loop):
             self._connections[conn.fd] = conn
             self._epoll.register(conn.fd, _ONCE)
         else:
-            self._epoll.modify(conn.fd, _ONCE)
+            with suppress(OSError):  # the loop has found it too long idle in this very moment, and closed it
+                self._epoll.modify(conn.fd, _ONCE)
 
     def forget(self, conn: Connection) -> None:
         """As in `Loop`."""
@@ -106,7 +109,8 @@ class NativeLoop(Loop):
         for fd, _ in self._epoll.poll(timeout):
             conn = self._connections.get(fd)
             if conn is not None:
-                if self._reception.readable(conn):
+                # Busy: it was armed by the thread of its last request just after a sweep had found the next one.
+                if conn.state != BUSY and self._reception.readable(conn):
                     self.watch(conn)
             elif fd in self._listeners:
                 self._reception.acceptable(self._listeners[fd])
@@ -171,12 +175,12 @@ class NativeCrew(Crew):
                 member.bell.release()
                 return
             self._queue.append(conn)
-        self._group.try_thread(self._work)
+        self._hire()
 
     def nudge(self) -> None:
         """As in `Crew`."""
         if self._queue:
-            self._group.try_thread(self._work)
+            self._hire()
 
     def dismiss(self) -> None:
         """As in `Crew`."""
@@ -184,6 +188,10 @@ class NativeCrew(Crew):
             self._dismissed = True
             while self._waiting:
                 self._waiting.pop().bell.release()
+
+    def _hire(self) -> None:
+        with suppress(ForkdError):  # the system has no thread to give: those that are there go through the queue
+            self._group.try_thread(self._work)
 
     def _work(self) -> None:
         me = _Member()

@@ -55,7 +55,7 @@ class Served:
         return self._log.read_text()
 
     def logged(self, text: str) -> str:
-        return until(lambda: text in self.log() and self.log(), what=f"{text!r} in the log")
+        return until(lambda: self.log() if text in self.log() else "", what=f"{text!r} in the log")
 
     def drain(self) -> None:
         """Begin a graceful stop; return when the listener is closed."""

@@ -1,7 +1,7 @@
 """The process that servers under test are forked from: `python -m tests.wsgi.host ENGINE`.
 
 Reads one JSON object a line: `control`, the path of a Unix socket that the fork connects to; `app`, a name in
-tests/wsgi/apps.py; `bind`; `options`; `service`, keyword arguments; `log`, a file; `nofile`; `share`: this
+tests/wsgi/apps.py, or `module:name`; `bind`; `options`; `service`, keyword arguments; `log`, a file; `nofile`; `share`: this
 process binds the address, keeps the listener, and all its forks inherit it, as a launcher's workers do. The fork says
 on its control socket where it listens, and then does what it reads there.
 """
@@ -16,6 +16,7 @@ if __name__ == "__main__":
     threadgroup.prepare(sys.argv[1])
 
 import faulthandler
+import importlib
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ import resource
 import signal
 import socket
 import threading
+import traceback
 from typing import Any, NoReturn
 from wsgiref.validate import validator
 
@@ -62,8 +64,8 @@ def run(engine: str, order: dict[str, Any], listeners: dict[str, socket.socket])
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (order["nofile"], hard))
         serve(engine, order, listeners)
-    except BaseException:
-        logging.exception("the host failed")
+    except BaseException:  # noqa: BLE001 -- whatever it is, the log has to say it
+        traceback.print_exc()
     finally:
         os._exit(0)
 
@@ -74,7 +76,8 @@ def serve(engine: str, order: dict[str, Any], listeners: dict[str, socket.socket
     orders = control.makefile("r")
     with scoreboard.created(8) as fd:
         reader, board = scoreboard.Reader(fd), scoreboard.Board(os.dup(fd))
-    app = getattr(apps, order["app"])
+    module, _, name = order["app"].rpartition(":")
+    app = getattr(importlib.import_module(module) if module else apps, name)
     if order["validate"]:
         app = validator(app)
     options = Options(**order["options"])

@@ -1,0 +1,63 @@
+"""A small Django project in one file: views, forms, files, streams, middleware, a database in memory."""
+
+from __future__ import annotations
+
+import django
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.urls import path
+from django.views.decorators.http import require_POST
+
+settings.configure(
+    ALLOWED_HOSTS=["*"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    MIDDLEWARE=["django.middleware.common.CommonMiddleware", "django.middleware.http.ConditionalGetMiddleware"],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY="for the tests",
+    LOGGING_CONFIG=None,
+)
+django.setup()
+
+from django.db import connection  # noqa: E402 -- it wants the settings
+
+
+def item(request: HttpRequest, number: int) -> HttpResponse:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT %s + 1", [number])
+        (following,) = cursor.fetchone()
+    return JsonResponse({"number": number, "next": following, "host": request.get_host(), "q": request.GET.get("q")})
+
+
+@require_POST
+def upload(request: HttpRequest) -> HttpResponse:
+    sizes = {name: file.size for name, file in request.FILES.items()}
+    return JsonResponse(sizes | request.POST.dict())
+
+
+def raw(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"size": len(request.body)})
+
+
+def stream(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse((f"{number}\n" for number in range(3)), content_type="text/plain")
+
+
+def itself(request: HttpRequest) -> FileResponse:
+    return FileResponse(open(__file__, "rb"))
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    raise RuntimeError("the secret cause")
+
+
+urlpatterns = [
+    path("items/<int:number>", item),
+    path("upload", upload),
+    path("raw", raw),
+    path("stream", stream),
+    path("itself", itself),
+    path("broken", broken),
+]
+
+app = get_wsgi_application()
