@@ -52,8 +52,8 @@ def label(sock: socket.socket) -> str:
 
 
 def _bind_tcp(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         msg = f"cannot listen on {address}: expected host:port, [host]:port or unix:/path"
         raise ForkdError(msg)
     bracketed = host.startswith("[") and host.endswith("]")

@@ -35,13 +35,14 @@ PRELUDE = """
 class Yard:
     """One kernel, and whatever it starts; `events` is all that it has ever reported."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, own_voice: bool = True) -> None:
         self.folder = folder
         self.kernel = Kernel(str(folder / "services.yaml"), str(folder))
         self.events: list[Event] = []
         self._ids = iter(range(1, 1_000_000))
         self._says = folder / "says"
-        os.mkfifo(self._says)
+        if own_voice:
+            os.mkfifo(self._says)
         self._ear = os.open(self._says, os.O_RDWR | os.O_NONBLOCK)
         self._heard = b""
 
@@ -108,7 +109,7 @@ class Yard:
         deadline = time.monotonic() + PATIENCE
         while True:
             for event in self.events:
-                if isinstance(event, kind) and (id is None or event.id == id):  # type: ignore[attr-defined]
+                if isinstance(event, kind) and (id is None or event.id == id):
                     return event
             ended = id is not None and any(isinstance(event, Exited) for event in self.of(id))
             assert not ended, f"no {kind.__name__}, but {self.of(id or 0)}"
