@@ -175,7 +175,8 @@ def _stop_replaced(service: Service, now: float) -> Iterator[Command]:
             go = True
         else:
             surplus = worker.slot not in range(service.spec.workers)
-            go = surplus and (enough or (not service.rolling and spare > 0))
+            kept = service.rolling and service.matches(worker, service.settled)  # for a rollback
+            go = surplus and (enough or (spare > 0 and not kept))
         if go:
             spare -= worker.phase == READY
             yield from _stop(service, worker, now)
