@@ -6,11 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, cast
 
 from forkd.errors import ForkdError
-from forkd.threadgroup.group import Event, Stopped, Thread, ThreadGroup
+from forkd.threadgroup.engine import Event, Stopped, Thread
+from forkd.threadgroup.group import ThreadGroup
 from forkd.threadgroup.timers import Timer
 
 if TYPE_CHECKING:
-    from forkd.threadgroup.group import Engine
+    from forkd.threadgroup.engine import Engine
 
 __all__ = [
     "DEFAULT_LIMITS",

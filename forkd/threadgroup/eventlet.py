@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from forkd.errors import ForkdError
-from forkd.threadgroup.group import Engine, Stopped, Task, Thread
+from forkd.threadgroup.engine import Engine, Stopped, Task, Thread
 
 with warnings.catch_warnings():
     # Its banner says that it is in maintenance: true, and no business of those who operate a service.
@@ -152,7 +152,7 @@ class GreenThread(greenlet.greenlet):  # type: ignore[misc]  # greenlet ships no
 
 
 class GreenSlots:
-    """A counter; as `forkd.threadgroup.group.Slots`. Who waits gets the next one, in the order in which they came."""
+    """A counter; as `forkd.threadgroup.engine.Slots`. Who waits gets the next one, in the order in which they came."""
 
     __slots__ = ("_free", "_waiters")
 
@@ -188,7 +188,7 @@ class GreenSlots:
 
 
 class EventletEngine(Engine):
-    """As `forkd.threadgroup.group.Engine`, with green threads."""
+    """As `forkd.threadgroup.engine.Engine`, with green threads."""
 
     concurrency = "eventlet"
 

@@ -1,153 +1,22 @@
-"""The thread group itself, and what an engine must offer it; it knows no engine and starts no thread by other means."""
+"""The thread group itself, over any engine; it makes threads by the engine alone."""
 
 from __future__ import annotations
 
 import logging
 import time
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from forkd.errors import ForkdError
+from forkd.threadgroup.engine import Task
 from forkd.threadgroup.timers import Timer, dynamic_schedule, fixed_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from forkd.threadgroup.engine import Engine, Thread
     from forkd.threadgroup.timers import Schedule
 
 _log = logging.getLogger("forkd.threadgroup")
-
-
-class Stopped(BaseException):
-    """Raised in a thread's wait when the thread is asked to stop at once; no `except Exception` holds it up."""
-
-
-class Event(Protocol):
-    """A latch between threads of one engine: once set it stays set."""
-
-    def set(self) -> None:
-        """Wake every thread that waits, now and from now on."""
-
-    def is_set(self) -> bool:
-        """Tell whether it has been set."""
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, at most `timeout` seconds; return whether it is set. Raise `Stopped` when stopped."""
-
-
-class Slots(Protocol):
-    """A counter that blocks at zero."""
-
-    def acquire(self, blocking: bool = True) -> bool:
-        """Take one; wait for it, or return False at once when not `blocking`."""
-
-    def release(self) -> None:
-        """Give one back."""
-
-
-class Thread(Protocol):
-    """One thread of a group: it has ended exactly when `done` is true, and nothing of it runs after that."""
-
-    @property
-    def name(self) -> str:
-        """The name of the function that it runs."""
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended."""
-
-    @property
-    def stop_event(self) -> Event:
-        """Set when this thread is asked to stop."""
-
-    def stop(self) -> None:
-        """Ask it to stop: `Stopped` is raised in its current or next wait. Return at once.
-
-        A green thread cannot help but wait sooner or later, and every wait counts. A native one is reached in the
-        waits of its group (`sleep`, `event().wait`, `wait_readable`, `wait`), elsewhere it goes on.
-        """
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended, at most `timeout` seconds; return whether it has. What it raised was logged."""
-
-    def start(self) -> None:
-        """Begin; for the group alone."""
-
-
-class Engine(ABC):
-    """How threads are made and how they wait. Its objects are shared by all groups of the process."""
-
-    concurrency: str
-
-    @abstractmethod
-    def prepare(self) -> None:
-        """See `forkd.threadgroup.prepare`."""
-
-    @abstractmethod
-    def after_fork(self) -> None:
-        """See `forkd.threadgroup.after_fork`."""
-
-    @abstractmethod
-    def check(self) -> None:
-        """Raise `ForkdError` unless this process is fit for the engine."""
-
-    @abstractmethod
-    def strays(self) -> list[str]:
-        """See `forkd.threadgroup.strays`."""
-
-    @abstractmethod
-    def thread(self, task: Task, on_end: Callable[[Thread], object]) -> Thread:
-        """Return a thread that is yet to start; `on_end` is called in it as the last thing."""
-
-    @abstractmethod
-    def current(self) -> Thread | None:
-        """Return the calling thread, or None when no group made it."""
-
-    @abstractmethod
-    def event(self) -> Event:
-        """Return a new event."""
-
-    @abstractmethod
-    def slots(self, count: int) -> Slots:
-        """Return a new counter that starts at `count`."""
-
-    @abstractmethod
-    def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass; raise `Stopped` when the thread is stopped."""
-
-    @abstractmethod
-    def wait_readable(self, fd: int, timeout: float | None = None) -> bool:
-        """Wait until `fd` can be read or has failed, at most `timeout` seconds; return whether. Raise `Stopped`."""
-
-
-class Task:
-    """What a thread runs: a function and its arguments; nothing but `KeyboardInterrupt` leaves its `run`."""
-
-    __slots__ = ("_name", "args", "fn", "kwargs")
-
-    def __init__(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None = None
-    ) -> None:
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
-        self._name = name
-
-    @property
-    def name(self) -> str:
-        """The function's name, for logs and stack dumps; worked out only when somebody asks."""
-        return self._name or getattr(self.fn, "__qualname__", None) or type(self.fn).__name__
-
-    def run(self) -> None:
-        """Call the function; log what it raises."""
-        try:
-            self.fn(*self.args, **self.kwargs)
-        except Exception:  # noqa: BLE001 -- logged: whoever made the thread does not wait for it
-            _log.exception("thread %s failed", self.name)
-        except Stopped:
-            _log.debug("thread %s was stopped", self.name)
-        except SystemExit as exit_:
-            _log.warning("thread %s called sys.exit(%r): only the thread ends", self.name, exit_.code)
 
 
 class ThreadGroup:

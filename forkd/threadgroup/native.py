@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from forkd.errors import ForkdError
-from forkd.threadgroup.group import Engine, Stopped, Task, Thread
+from forkd.threadgroup.engine import Engine, Stopped, Task, Thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +118,7 @@ class NativeThread:
 
 
 class NativeSlots:
-    """A counter; as `forkd.threadgroup.group.Slots`."""
+    """A counter; as `forkd.threadgroup.engine.Slots`."""
 
     __slots__ = ("_changed", "_free")
 
@@ -145,7 +145,7 @@ class NativeSlots:
 
 
 class NativeEngine(Engine):
-    """As `forkd.threadgroup.group.Engine`, with the threads of the operating system."""
+    """As `forkd.threadgroup.engine.Engine`, with the threads of the operating system."""
 
     concurrency = "threads"
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from forkd.threadgroup.group import Event, Task, Thread
+    from forkd.threadgroup.engine import Event, Task, Thread
 
 _log = logging.getLogger("forkd.threadgroup")
 

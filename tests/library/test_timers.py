@@ -10,7 +10,7 @@ import pytest
 
 from forkd import threadgroup
 from forkd.threadgroup import Stopped, timers
-from forkd.threadgroup.group import Task
+from forkd.threadgroup.engine import Task
 from forkd.threadgroup.timers import DynamicSchedule, FixedSchedule, Tick, Timer
 from tests.library.logs import logged
 
