@@ -160,10 +160,8 @@ def _serve(service: Service, signals: Signals, to: Channel) -> None:
             if number == signal.SIGHUP:
                 own.add_loop(_reset, service)
             elif not stopping:  # a second TERM, or a terminal's INT beside it, changes nothing
-                stopping, graceful = True, number != signal.SIGQUIT
-                if graceful:
-                    _say_draining(to)
-                own.add_loop(service.stop, graceful)
+                stopping = True
+                own.add_loop(_stop, service, number != signal.SIGQUIT, to)
 
 
 def _await_end(service: Service, ended: Event, signals: Signals) -> None:
@@ -174,9 +172,11 @@ def _await_end(service: Service, ended: Event, signals: Signals) -> None:
         signals.wake()
 
 
-def _say_draining(to: Channel) -> None:
-    with contextlib.suppress(ChannelClosed, ProtocolError):  # the launcher may be what has ended
-        to.send({"type": "draining"})
+def _stop(service: Service, graceful: bool, to: Channel) -> None:
+    if graceful:
+        with contextlib.suppress(ChannelClosed, ProtocolError):  # the launcher may be what has ended
+            to.send({"type": "draining"})
+    service.stop(graceful=graceful)
 
 
 def _reset(service: Service) -> None:

@@ -142,9 +142,8 @@ class Yard:
         """End everything that was started, however it is."""
         self.kernel.close()
         for child in psutil.Process().children(recursive=True):
-            if child.name().startswith(("forkd", "python", "sleep", "sh")):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, 0)[0]:
                 pass
