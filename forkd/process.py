@@ -185,7 +185,9 @@ def _signal_stack(size: int) -> object:
     class Stack(ctypes.Structure):
         _fields_ = (("ss_sp", ctypes.c_void_p), ("ss_flags", ctypes.c_int), ("ss_size", ctypes.c_size_t))
 
-    memory = (ctypes.c_char * size).from_buffer(mmap.mmap(-1, size))
+    # Private, unlike what mmap gives by default: the processes forked from here must not share a stack.
+    private = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = (ctypes.c_char * size).from_buffer(private)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.sigaltstack(ctypes.byref(Stack(ctypes.addressof(memory), 0, size)), None) != 0:
         code = ctypes.get_errno()
