@@ -19,7 +19,12 @@ def test_a_killed_worker_is_replaced_and_says_how_it_ended(forkd: Installed, con
     forkd.configure({"web": forkd.web(workers=2, concurrency=concurrency)})
     victim = forkd.start().workers()[0]
     os.kill(victim, signal.SIGKILL)
-    until(lambda: len(forkd.workers()) == 2 and victim not in forkd.workers(), what="a replacement")
+
+    def replaced() -> bool:
+        ready = forkd.workers()
+        return len(ready) == 2 and victim not in ready
+
+    until(replaced, what="a replacement")
     last = next(w["last_exit"] for w in forkd.service()["workers"] if w["last_exit"])
     assert last["signal"] == "SIGKILL"
     assert last["code"] is None
