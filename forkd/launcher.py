@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import select
 import signal
 import sys
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from forkd import threadgroup
+from forkd import process, threadgroup
 from forkd.errors import ForkdError
 from forkd.signals import Signals
 
@@ -144,6 +147,84 @@ class ServiceLauncher(Launcher):
         self._here = None
         self._stopping = False
         self._services.clear()
+
+
+class ProcessLauncher(Launcher):
+    """Runs each service in worker processes, which it replaces when they die; used from the main thread of a script.
+
+    `launch_service` forks, so the script must have no other thread by then, nor an eventlet hub: make those later.
+    While `wait` runs, TERM, INT, QUIT and HUP are passed on; otherwise the script's signals, and its own children,
+    are its own. When the script ends, however it does, its services stop.
+    """
+
+    def __init__(self) -> None:
+        self._launchers: dict[int, int] = {}  # pid: pidfd
+
+    def launch_service(self, service: Service, workers: int = 1) -> None:
+        """Start `service` in so many workers, and return when all are ready.
+
+        Raise `ForkdError` with the reason when the first start fails, and when the script has threads.
+        """
+        from forkd import embedded  # lazy: a ServiceLauncher needs neither kernel nor zygote
+
+        if len(os.listdir("/proc/self/task")) > 1:
+            raise ForkdError("a process that has threads cannot be forked: launch services before threads are made")
+        heard, verdict = os.pipe2(os.O_CLOEXEC)
+        launched = embedded.Launched(service, workers, os.getpid(), verdict)
+        try:
+            pid = process.fork(partial(embedded.supervise, launched), _let_go_of_signals)
+            os.close(verdict)
+            self._launchers[pid] = os.pidfd_open(pid)
+            with os.fdopen(heard, "rb") as file:
+                error = file.read().decode()
+        except BaseException:
+            self.stop()
+            raise
+        if error:
+            self._reap(pid)
+            raise ForkdError(f"service {service.name}: {error}")
+
+    def stop(self) -> None:
+        """Ask every service to stop gracefully and return at once; `wait` returns when they have."""
+        self._signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Pass signals on and return when every service has stopped."""
+        signals = _BorrowedSignals()
+        signals.install(_TAKEN)
+        try:
+            while self._launchers:
+                self._reap_ended(signals)
+                for number in signals.take():
+                    self._signal(number)
+        finally:
+            signals.give_back()
+
+    def _reap_ended(self, signals: Signals) -> None:
+        """Sleep until a launcher has ended or a signal has come."""
+        poller = select.poll()
+        for fd in (signals.fileno(), *self._launchers.values()):
+            poller.register(fd, select.POLLIN)
+        readable = {fd for fd, _ in poller.poll()}
+        for pid in [pid for pid, pidfd in self._launchers.items() if pidfd in readable]:
+            self._reap(pid)
+
+    def _signal(self, number: int) -> None:
+        for pidfd in self._launchers.values():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, number)
+
+    def _reap(self, pid: int) -> None:
+        os.close(self._launchers.pop(pid))
+        os.waitpid(pid, 0)
+
+
+def _let_go_of_signals() -> None:
+    """In a fork of the script: none of its handlers, and not its wakeup descriptor."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
 
 
 class _Here:

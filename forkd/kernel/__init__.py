@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from forkd import process
 from forkd.core.commands import ReadConfig, Retire, Signal, Spawn, StartZygote
 from forkd.core.events import Reload, Stop
+from forkd.kernel.birth import become_zygote
 from forkd.kernel.nursery import Nursery
 from forkd.kernel.reader import ConfigReader
 from forkd.kernel.selector import Selector
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from forkd.core.commands import Command
     from forkd.core.events import Event
+    from forkd.kernel.nursery import BecomeZygote
     from forkd.kernel.selector import HasFileno, OnReady
     from forkd.scoreboard import Counters
 
@@ -42,20 +44,19 @@ class Kernel:
     It takes the process's signals for itself, and every orphan among its descendants.
     """
 
-    def __init__(self, config_path: str, runtime_dir: str) -> None:
-        """`runtime_dir` must exist; RPC sockets are made below it, and services find it in FORKD_RUNTIME_DIR."""
+    def __init__(self, config_path: str, runtime_dir: str, zygote: BecomeZygote = become_zygote) -> None:
+        """`runtime_dir` must exist; RPC sockets are made below it, and services find it in FORKD_RUNTIME_DIR.
+
+        `zygote` is what a fork of this process does to become one; by default it runs a program of its own.
+        """
         process.become_subreaper()
         self._signals = Signals()
         self._signals.install(_SIGNALS)
         self._selector = Selector()
         self._selector.watch(self._signals, list)
         self._reader = ConfigReader(config_path, self._selector, self._signals.reset)
-        self._nursery = Nursery(runtime_dir, self._selector, self._signals.reset)
+        self._nursery = Nursery(runtime_dir, self._selector, self._signals.reset, zygote)
         self._told_to_stop = False
-
-    def move(self, runtime_dir: str) -> None:
-        """Use this runtime directory from now on; for a launcher that learns it from the configuration."""
-        self._nursery.move(runtime_dir)
 
     def now(self) -> float:
         """Give monotonic seconds."""
@@ -98,6 +99,11 @@ class Kernel:
     def describe(self, id: int) -> Counters | None:
         """Read a worker's scoreboard; None when there is no such worker."""
         return self._nursery.counters(id)
+
+    def let_go(self) -> None:
+        """In a fork of this process: close what is the launcher's, and change nothing that it shares with it."""
+        self._nursery.let_go()
+        self._selector.close()
 
     def close(self) -> None:
         """Let go of everything: zygotes end when they notice, listeners are closed and their files removed."""

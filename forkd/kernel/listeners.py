@@ -75,6 +75,11 @@ class Listeners:
             listener.users.discard((service, generation))
         self._close_unused()
 
+    def let_go(self) -> None:
+        """Close everything but leave the files, which are for those who listen on."""
+        for listener in self._open.values():
+            listener.sock.close()
+
     def close(self) -> None:
         """Close everything."""
         for listener in self._open.values():

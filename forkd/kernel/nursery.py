@@ -13,17 +13,21 @@ from forkd.core.commands import Spawn
 from forkd.core.events import Exited, Failed, Started
 from forkd.errors import ChannelClosed, ForkdError, ProtocolError
 from forkd.kernel import hearing
-from forkd.kernel.birth import become_zygote
 from forkd.kernel.listeners import Listeners
 from forkd.kernel.offspring import Family, Offspring, Worker, Zygote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from forkd.channel import Channel
+
     from forkd.core.commands import Retire, Signal, StartZygote
     from forkd.core.events import Event
     from forkd.kernel.selector import Selector
+    from forkd.core.spec import ServiceSpec
     from forkd.scoreboard import Counters
+
+    BecomeZygote = Callable[[ServiceSpec, Channel, str], int]
 
 _SPARE_ROWS = 16  # of a scoreboard: the main thread, timers, loops
 _LEAST_ROWS = 126  # as many as fit a page
@@ -36,16 +40,15 @@ class Nursery:
     channel is closed before it has announced itself never becomes one.
     """
 
-    def __init__(self, runtime_dir: str, selector: Selector, reset: Callable[[], None]) -> None:
-        """`reset` is what a forked child does first with its signals."""
+    def __init__(
+        self, runtime_dir: str, selector: Selector, reset: Callable[[], None], become_zygote: BecomeZygote
+    ) -> None:
+        """`reset` is what a forked child does first with its signals, `become_zygote` what a zygote does then."""
         self._selector = selector
         self._reset = reset
+        self._become_zygote = become_zygote
         self._listeners = Listeners(runtime_dir)
         self._family = Family()
-
-    def move(self, runtime_dir: str) -> None:
-        """Use another runtime directory for what is opened and started from now on."""
-        self._listeners.runtime_dir = runtime_dir
 
     def begin(self, command: StartZygote | Spawn) -> list[Event]:
         """Start a zygote, or have one fork a worker; Failed and Exited when it cannot even be tried."""
@@ -103,6 +106,12 @@ class Nursery:
         one = self._family.get(id)
         return one.counters() if isinstance(one, Worker) else None
 
+    def let_go(self) -> None:
+        """In a fork of the launcher: close its ends of the channels, and its listeners, whose files stay."""
+        for one in self._family:
+            one.close()
+        self._listeners.let_go()
+
     def close(self) -> None:
         """Close every channel, at which zygotes end, and every listener."""
         for one in self._family:
@@ -120,7 +129,7 @@ class Nursery:
             # The channel keeps it until the zygote reads it: what can fail, fails before there is a process.
             wards = len(self._family.unattended(spec.name))
             upper.send(hearing.greeting(zygote, os.getpid(), listeners, wards), [one.sock.fileno() for one in listeners])
-            pid = process.fork(partial(become_zygote, spec, lower, self._listeners.runtime_dir), self._reset)
+            pid = process.fork(partial(self._become_zygote, spec, lower, self._listeners.runtime_dir), self._reset)
         self._family.announce(zygote, pid)
         self._selector.watch(upper, partial(self._hear, zygote, hearing.TURN_LIMIT))
         self._attend(spec.name)

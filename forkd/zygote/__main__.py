@@ -2,131 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
-import io
-import logging
 import os
-import signal
-import sys
-from typing import TYPE_CHECKING
 
-from forkd import assembly, channel, process, threadgroup, worker
-from forkd.channel import PROTOCOL
-from forkd.config import decode
-from forkd.errors import ChannelClosed, ProtocolError
-from forkd.zygote import Life, Zygote, open_listeners
-from forkd.zygote.undertaker import Undertaker
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
-    from forkd.channel import Channel, Message
-    from forkd.service import Service
+from forkd import assembly, channel
+from forkd.zygote.life import live
 
 _CHANNEL = 3
-_FOR_WORKERS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-_HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
-_LAST_MOMENT = 5  # seconds that exit functions of the service's code may take
-
-
-def main() -> int:
-    """Be a zygote; give the exit code."""
-    # Not inherited by what the code may run; the launcher only learns of the end when nobody has the descriptor.
-    os.set_inheritable(_CHANNEL, False)
-    upper = channel.from_fd(_CHANNEL)
-    process.dump_stacks_on_abort()
-    _do_nothing_on(*_FOR_WORKERS, *_HARMLESS)
-    undertaker = Undertaker()
-    try:
-        life = _receive_life(upper, undertaker)
-    except ChannelClosed:
-        return 1
-    try:
-        build = _import(life, undertaker)
-        upper.send({"type": "imported"})
-        Zygote(life, upper, build, undertaker).run()
-    except BaseException as error:  # noqa: BLE001 -- the code may raise what it likes, SystemExit too
-        worker.tell_failure(upper, error)
-        if os.getppid() != life.launcher_pid:
-            undertaker.finish(life.spec.stop_timeout)
-        return 1
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(_LAST_MOMENT)
-    atexit._run_exitfuncs()  # noqa: SLF001 -- os._exit, by which this process leaves, does not
-    logging.shutdown()
-    return 0
-
-
-def _receive_life(upper: Channel, undertaker: Undertaker) -> Life:
-    """Take the spec, and the workers that an earlier zygote has left behind."""
-    message = _next(upper)
-    if message is None or message.body.get("protocol") != PROTOCOL:
-        msg = f"the launcher does not speak version {PROTOCOL} of the channel's protocol: restart it after an upgrade"
-        raise ProtocolError(msg)
-    body = message.body
-    listeners = open_listeners(body["listen"], message.fds)
-    for _ in range(body["wards"]):
-        if ward := _next(upper):
-            undertaker.take_in(ward.body["pid"], ward.fds[0])
-    return Life(decode.spec_from(body["spec"]), body["generation"], body["launcher_pid"], listeners)
-
-
-def _next(upper: Channel) -> Message | None:
-    upper.wait()
-    return upper.receive()
-
-
-def _import(life: Life, undertaker: Undertaker) -> Callable[[], Service] | None:
-    """Import the service's code, unless its workers are to do that."""
-    spec = life.spec
-    process.set_title(f"forkd: {spec.name} zygote gen {life.generation}")
-    _end_with_launcher(life, undertaker)
-    threadgroup.prepare(spec.concurrency)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
-    assembly.enter(spec)
-    gc.disable()  # for good here: a collection would touch, and so unshare, the pages that workers share
-    build = assembly.load(spec) if spec.preload else None
-    if spec.preload:
-        worker.log_to_stderr(f"{spec.name} zygote")
-    _do_nothing_on(*_FOR_WORKERS)  # whatever the code has done about them
-    process.die_with_parent(0)
-    return build
-
-
-def _end_with_launcher(life: Life, undertaker: Undertaker) -> None:
-    """See to it that the launcher's death ends the import; later the channel says it.
-
-    Whatever is imported may never return, so KILL it is, unless there are workers to bury first.
-    """
-
-    def bury(_number: int, _frame: FrameType | None) -> None:
-        if os.getppid() != life.launcher_pid:
-            undertaker.finish(life.spec.stop_timeout)
-            os._exit(1)
-
-    if undertaker.wards:
-        signal.signal(signal.SIGTERM, bury)
-    process.die_with_parent(signal.SIGTERM if undertaker.wards else signal.SIGKILL)
-    if os.getppid() != life.launcher_pid:
-        raise ChannelClosed
-
-
-def _do_nothing_on(*numbers: signal.Signals) -> None:
-    # Not SIG_IGN, which programs that the code runs would inherit.
-    for number in numbers:
-        signal.signal(number, _nothing)
-
-
-def _nothing(_number: int, _frame: FrameType | None) -> None:
-    pass
-
 
 if __name__ == "__main__":
     code = 1
     try:
-        code = main()
+        # Not inherited by what the code may run; the launcher only learns of the end when nobody has the descriptor.
+        os.set_inheritable(_CHANNEL, False)
+        code = live(channel.from_fd(_CHANNEL), assembly.load)
     finally:
         os._exit(code)

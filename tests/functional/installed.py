@@ -204,7 +204,10 @@ class Installed:
 
     def titles(self) -> list[str]:
         """Return how the living processes name themselves, but for the spares that zygotes keep."""
-        lines = [pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in self.left()]
+        lines = []
+        for pid in self.left():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended just now
+                lines.append(pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
         names = [line.rstrip(b"\0").replace(b"\0", b" ").decode() for line in lines]
         return sorted(name for name in names if " spare " not in name)
 
@@ -219,11 +222,11 @@ class Installed:
                 self.process.wait()
         with contextlib.suppress(AssertionError):
             until(lambda: not self.left(), 10.0)
-        left = self.left()
+        left, titles = self.left(), self.titles()
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        assert not left, f"left behind: {left}\n{self.log.read_text()}"
+        assert not left, f"left behind: {left} {titles}\n{self.log.read_text()}"
 
     def get(self, path: str = "/", timeout: float = 10.0) -> str:
         """Return the body of one request on a connection of its own."""
