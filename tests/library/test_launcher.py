@@ -99,6 +99,7 @@ def test_a_reset_that_fails_is_logged_and_the_service_goes_on(engine):
     server = Broken(signal.SIGHUP, signal.SIGTERM)
     with logged() as records:
         run(server, engine=engine)
+        until(lambda: records, what="the record of the reset, which sends TERM before it fails")
     assert server.notes == ["reset", "drain"]
     assert "KeyError: 'DSN'" in records[0]
 
