@@ -102,14 +102,14 @@ class Handler:
     ) -> tuple[int, bool]:
         """Tell the client, as far as that is possible, and the log that a request has failed."""
         refusal = response.body.failure
-        if conn.gone:
+        if _is_of_a_lost_client(error):
             _log.debug("%s: the client is gone", _name(request))
             return _CUT, False
         if not isinstance(refusal, BodyRefused):
             _log.error("%s failed", _name(request), exc_info=error)
         else:
             _log.info("%s refused: %s", _name(request), refusal)
-        if response.begun:
+        if response.begun or conn.gone:
             return _CUT, True
         status = refusal.status if isinstance(refusal, BodyRefused) else 500
         try:
@@ -131,6 +131,13 @@ class Handler:
             with suppress(OSError):
                 conn.sock.setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
         self._connections.close(conn)
+
+
+def _is_of_a_lost_client(error: BaseException | None) -> bool:
+    """Return whether an error is, or came while handling, that the client is gone: no fault of the application."""
+    while error is not None and not isinstance(error, ClientGone):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _is_quiet(conn: Connection) -> bool:

@@ -231,3 +231,26 @@ def test_a_burst_of_connections_is_served(served):
         for client in clients:
             client.send(request("/hello"))
         assert [client.answer().status for client in clients] == [200] * 300
+
+
+def test_bytes_that_nobody_wants_yet_do_not_spin(serve):
+    served = serve(options={"keepalive_timeout": 1.0})
+    with served.client() as client, served.client() as clock:
+        client.send(request("/held/spin"))
+        served.get("/await-held/spin")
+        client.send(request("/hello") * 2)
+        clock.get("/hello")
+        before = served.cpu_seconds()
+        clock.rest()  # a second later
+        assert served.cpu_seconds() - before < 0.4
+        served.open_gate("spin")
+        assert [client.answer().status for _ in range(3)] == [200] * 3
+
+
+def test_an_idle_connection_does_not_wake_the_server_often(serve):
+    served = serve(options={"keepalive_timeout": 1.0})
+    with served.client() as client:
+        client.get("/hello")
+        before = served.cpu_seconds()
+        client.rest()
+        assert served.cpu_seconds() - before < 0.2
