@@ -414,7 +414,6 @@ def test_nothing_leaks_over_many_lives(yard):
         counts.append((fds(), fds(yard.pid(zygote)), fds(yard.pid(worker))))
         yard.signal(worker, KILL)
         yard.until(Exited, worker)
-    # The zygote has its spare now and then, and notices a death a moment later.
-    assert max(row[0] for row in counts) == min(row[0] for row in counts)
-    assert max(row[1] for row in counts) - min(row[1] for row in counts) <= 4
-    assert max(row[2] for row in counts) - min(row[2] for row in counts) <= 1
+    # A zygote makes its spare and notices a death in its own time, so single counts differ; but they do not grow.
+    for who in zip(*counts, strict=True):
+        assert min(who[-10:]) <= min(who[:10])
