@@ -1,4 +1,4 @@
-"""forkd: the daemon that runs Python services in many processes. This façade imports each name when it is first used."""
+"""forkd: the daemon that runs Python services in many processes. This façade imports each name at its first use."""
 
 from __future__ import annotations
 

@@ -18,12 +18,11 @@ from forkd.control.endpoint import Endpoint
 from forkd.control.rundir import RuntimeDir
 from forkd.core import loop
 from forkd.core.commands import ReadConfig
-from forkd.core.events import ConfigRead, ConfigRefused, Reload, Stop
+from forkd.core.events import ConfigRead, ConfigRefused, Stop
 from forkd.core.supervisor import Supervisor
 from forkd.errors import ConfigError, ForkdError
 from forkd.kernel import Kernel
 from forkd.log import Log, stamp
-from forkd.signals import blocked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,17 +146,19 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(path: str) -> None:
     kernel = Kernel(path, "")
-    config, first = _read(kernel)
-    if config is None:
-        kernel.close()
-        return
-    # A signal that comes while one kernel hands over to the next waits, and is taken by that one.
-    with blocked():
-        kernel.close()
-        rundir = RuntimeDir(config.runtime_dir)
-        daemon = Daemon(path, config, Kernel(path, rundir.path), rundir)
     try:
-        daemon.run(first)
+        config, rest = _read(kernel)
+        if config is None:
+            kernel.close()
+            return
+        rundir = RuntimeDir(config.runtime_dir)
+    except ForkdError:
+        kernel.close()
+        raise
+    kernel.move(rundir.path)
+    daemon = Daemon(path, config, kernel, rundir)
+    try:
+        daemon.run(rest)
     finally:
         daemon.close()
 
@@ -168,19 +169,21 @@ def _read(kernel: Kernel) -> tuple[Config | None, list[Event]]:
     With it comes what else happened: a HUP after the file was opened asks for a second reading.
     Raises ConfigError.
     """
-    events = kernel.perform(ReadConfig())
+    config: Config | None = None
     rest: list[Event] = []
-    while True:
+    events = kernel.perform(ReadConfig())
+    while config is None:
         for event in events:
             if isinstance(event, ConfigRead):
-                return event.config, rest
-            if isinstance(event, ConfigRefused):
+                config = event.config
+            elif isinstance(event, ConfigRefused):
                 raise ConfigError(list(event.problems))
-            if isinstance(event, Stop):
+            elif isinstance(event, Stop):
                 return None, []
-            if isinstance(event, Reload):
+            else:
                 rest.append(event)
-        events = kernel.wait(None)
+        events = kernel.wait(None) if config is None else []
+    return config, rest
 
 
 def _summary(picture: dict[str, Any]) -> str:

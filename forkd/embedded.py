@@ -22,6 +22,7 @@ from forkd.core.spec import Config, ServiceSpec
 from forkd.core.supervisor import Supervisor
 from forkd.kernel import Kernel
 from forkd.log import Log
+from forkd.service import Service
 from forkd.zygote.life import live
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from forkd.core.commands import Command
     from forkd.core.events import Event
     from forkd.core.state import News
-    from forkd.service import Service
 
 
 class Launched(NamedTuple):
@@ -114,7 +114,7 @@ class _Launcher:
         (service,) = self.supervisor.snapshot(self.now())["services"] or [{"state": "stopped", "error": None}]
         if service["error"] is None and service["state"] == "starting":
             return
-        assert self._verdict is not None
+        assert self._verdict is not None  # noqa: S101 -- who asks has looked
         with contextlib.suppress(BrokenPipeError):  # the script has been told to go on by a signal
             os.write(self._verdict, (service["error"] or "").encode()[: 64 * 1024])
         os.close(self._verdict)

@@ -68,7 +68,7 @@ class Incarnation:
         "zygote",
     )
 
-    def __init__(self, id: int, generation: int, now: float, deadline: float) -> None:  # noqa: A002 -- the field's name
+    def __init__(self, id: int, generation: int, now: float, deadline: float) -> None:
         self.id = id
         self.generation = generation
         self.born = now

@@ -45,7 +45,7 @@ class Kernel:
     """
 
     def __init__(self, config_path: str, runtime_dir: str, zygote: BecomeZygote = become_zygote) -> None:
-        """`runtime_dir` must exist; RPC sockets are made below it, and services find it in FORKD_RUNTIME_DIR.
+        """`runtime_dir` must exist before the first StartZygote, as `move` says.
 
         `zygote` is what a fork of this process does to become one; by default it runs a program of its own.
         """
@@ -57,6 +57,10 @@ class Kernel:
         self._reader = ConfigReader(config_path, self._selector, self._signals.reset)
         self._nursery = Nursery(runtime_dir, self._selector, self._signals.reset, zygote)
         self._told_to_stop = False
+
+    def move(self, runtime_dir: str) -> None:
+        """Make RPC sockets below this directory, which services find in FORKD_RUNTIME_DIR."""
+        self._nursery.move(runtime_dir)
 
     def now(self) -> float:
         """Give monotonic seconds."""

@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from forkd.channel import Channel
-
     from forkd.core.commands import Retire, Signal, StartZygote
     from forkd.core.events import Event
-    from forkd.kernel.selector import Selector
     from forkd.core.spec import ServiceSpec
+    from forkd.kernel.selector import Selector
     from forkd.scoreboard import Counters
 
     BecomeZygote = Callable[[ServiceSpec, Channel, str], int]
@@ -49,6 +48,10 @@ class Nursery:
         self._become_zygote = become_zygote
         self._listeners = Listeners(runtime_dir)
         self._family = Family()
+
+    def move(self, runtime_dir: str) -> None:
+        """Use another runtime directory for what is opened and started from now on."""
+        self._listeners.runtime_dir = runtime_dir
 
     def begin(self, command: StartZygote | Spawn) -> list[Event]:
         """Start a zygote, or have one fork a worker; Failed and Exited when it cannot even be tried."""
@@ -128,7 +131,9 @@ class Nursery:
             listeners = self._listeners.acquire(spec, command.generation)
             # The channel keeps it until the zygote reads it: what can fail, fails before there is a process.
             wards = len(self._family.unattended(spec.name))
-            upper.send(hearing.greeting(zygote, os.getpid(), listeners, wards), [one.sock.fileno() for one in listeners])
+            upper.send(
+                hearing.greeting(zygote, os.getpid(), listeners, wards), [one.sock.fileno() for one in listeners]
+            )
             pid = process.fork(partial(self._become_zygote, spec, lower, self._listeners.runtime_dir), self._reset)
         self._family.announce(zygote, pid)
         self._selector.watch(upper, partial(self._hear, zygote, hearing.TURN_LIMIT))

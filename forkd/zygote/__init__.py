@@ -19,13 +19,13 @@ from forkd import channel, process, threadgroup, worker
 from forkd.core.spec import ServiceSpec
 from forkd.errors import ChannelClosed, ForkdError, ProtocolError
 from forkd.zygote.forking import Spare, fork_ahead
-from forkd.zygote.undertaker import Undertaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from forkd.channel import Channel, Message
     from forkd.service import Service
+    from forkd.zygote.undertaker import Undertaker
 
 _QUIET = 50  # ms without an order, after which a spare is forked: the workers that start now need the processor more
 
@@ -44,9 +44,7 @@ class Life(NamedTuple):
 class Zygote:
     """A zygote that has imported its code; `build` is None when its workers are to do that."""
 
-    def __init__(
-        self, life: Life, upper: Channel, build: Callable[[], Service] | None, undertaker: Undertaker
-    ) -> None:
+    def __init__(self, life: Life, upper: Channel, build: Callable[[], Service] | None, undertaker: Undertaker) -> None:
         self._life = life
         self._channel = upper
         self._build = build

@@ -121,4 +121,3 @@ def _do_nothing_on(*numbers: signal.Signals) -> None:
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
     pass
-
