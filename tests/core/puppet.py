@@ -111,14 +111,14 @@ class Puppet:
     def _import(self, id: int, generation: int) -> list[Event]:
         if generation in self.bad_imports:
             return [Started(id, 1000 + id), Failed(id, "KeyError: 'DSN'", "Traceback …"), Exited(id, 1, None)]
-        return [Started(id, 1000 + id)] + [Ready(id)] * (generation not in self.slow_imports)
+        return [Started(id, 1000 + id), *[Ready(id)] * (generation not in self.slow_imports)]
 
     def _start(self, id: int, generation: int, slot: int) -> list[Event]:
         if generation in self.unborn:
             return []
         if (generation, slot) in self.bad_slots:
             return [Started(id, 1000 + id), Failed(id, "OSError: no database"), Exited(id, 1, None)]
-        return [Started(id, 1000 + id)] + [Ready(id)] * ((generation, slot) not in self.silent_slots)
+        return [Started(id, 1000 + id), *[Ready(id)] * ((generation, slot) not in self.silent_slots)]
 
     def _signal(self, id: int, signal: int) -> list[Event]:
         if signal in self.stubborn or signal not in {TERM, QUIT, ABRT, KILL}:

@@ -96,7 +96,7 @@ def test_a_worker_that_never_gets_ready_is_aborted_and_tried_again() -> None:
     assert world.slots() == {0: ("ready", 1), 1: ("starting", 1)}
     world.take()
     world.advance(5)
-    assert [command.signal for command in world.take(Signal)] == [ABRT]  # type: ignore[union-attr]
+    assert [command.signal for command in world.take(Signal)] == [ABRT]
     assert "not ready within 5 s" in world.status()["error"]
     assert world.status()["state"] == "degraded"
     world.silent_slots.clear()
@@ -329,7 +329,7 @@ def test_stop_drains_and_ends_with_nothing_alive() -> None:
     world = Puppet(service(workers=2), service("other"))
     world.take()
     world.tell(Stop())
-    assert [command.signal for command in world.take(Signal)] == [TERM] * 3  # type: ignore[union-attr]
+    assert [command.signal for command in world.take(Signal)] == [TERM] * 3
     assert world.supervisor.done
 
 
@@ -452,7 +452,8 @@ def test_last_words_are_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exited", "reason"), [((0, None), "drained after a signal from outside"), ((None, 9), "while draining, died of SIGKILL")]
+    ("exited", "reason"),
+    [((0, None), "drained after a signal from outside"), ((None, 9), "while draining, died of SIGKILL")],
 )
 def test_the_end_of_a_drain_is_told_apart(exited: tuple[int | None, int | None], reason: str) -> None:
     world = Puppet(service())

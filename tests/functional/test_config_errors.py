@@ -32,7 +32,9 @@ def test_all_mistakes_are_told_in_one_go(forkd: Installed) -> None:
             'services.yaml:6:14: services.shop.workers: expected an integer ≥ 0 or "auto", got "four"' in line
             for line in lines
         )
-        assert any('services.yaml:7:5: services.shop.wrokers: unknown key; did you mean "workers"?' in line for line in lines)
+        assert any(
+            'services.yaml:7:5: services.shop.wrokers: unknown key; did you mean "workers"?' in line for line in lines
+        )
         assert any("services.mail.recycle: not yet supported" in line for line in lines)
         assert "Traceback" not in done.stderr
 

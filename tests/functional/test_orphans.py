@@ -89,14 +89,17 @@ def test_killed_in_the_middle_of_a_start(forkd: Installed) -> None:
 
 
 def test_a_workers_own_children_die_with_it(forkd: Installed) -> None:
-    forkd.write("parent.py", """
+    forkd.write(
+        "parent.py",
+        """
 import forkd, subprocess
 
 class Parent(forkd.Server):
     def start(self):
         super().start()
         subprocess.Popen(["sleep", "1000"])
-""")
+""",
+    )
     forkd.configure({"parent": {"server": "parent:Parent", "concurrency": "threads"}})
     forkd.start()
     assert len(forkd.titles()) == 4

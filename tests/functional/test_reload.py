@@ -88,13 +88,16 @@ def test_reload_of_one_service_leaves_the_others(forkd: Installed) -> None:
 
 
 def test_signal_mode_resets_the_workers_in_place(forkd: Installed) -> None:
-    forkd.write("resetting.py", """
+    forkd.write(
+        "resetting.py",
+        """
 import forkd
 
 class Resetting(forkd.Server):
     def reset(self):
         open("reset", "a").write("x")
-""")
+""",
+    )
     forkd.configure({"resetting": {"server": "resetting:Resetting", "reload": "signal"}})
     forkd.start()
     before = forkd.workers("resetting")

@@ -8,6 +8,7 @@ import os
 import pathlib
 import random
 import signal
+from functools import partial
 
 import pytest
 
@@ -66,12 +67,12 @@ def test_a_crash_loop_does_not_delay_another_service(forkd: Installed) -> None:
     forkd.write("broken.py", "raise RuntimeError('no')\n")
     forkd.configure({"broken": {"server": "broken:X"}, "web": forkd.web(restart={"healthy_after": 0})})
     forkd.start(ready=False)
-    until(lambda: forkd.workers(), what="the healthy service")
+    until(forkd.workers, what="the healthy service")
     until(lambda: forkd.service("broken").get("state") == "backoff", what="the broken one in backoff")
     for _ in range(5):
         victim = forkd.workers()[0]
         os.kill(victim, signal.SIGKILL)
-        until(lambda victim=victim: forkd.workers() not in ([], [victim]), timeout=2.0, what="a replacement at once")
+        until(partial(_others_than, forkd, victim), timeout=2.0, what="a replacement at once")
 
 
 def test_a_killed_zygote_leaves_its_workers_and_comes_back(forkd: Installed) -> None:
@@ -86,8 +87,18 @@ def test_a_killed_zygote_leaves_its_workers_and_comes_back(forkd: Installed) -> 
     until(lambda: len(set(forkd.workers()) - {before[0]}) == 2, what="a replacement by the new zygote")
 
 
+def _others_than(forkd: Installed, victim: int) -> bool:
+    return forkd.workers() not in ([], [victim])
+
+
+def _full_strength_without(forkd: Installed, victim: int) -> bool:
+    return str(victim) not in str(forkd.until_running()["services"])
+
+
 def _resources(pid: int) -> tuple[int, int]:
-    rss = next(l for l in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if l.startswith("VmRSS"))
+    rss = next(
+        line for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")
+    )
     return len(os.listdir(f"/proc/{pid}/fd")), int(rss.split()[1])
 
 
@@ -110,7 +121,7 @@ def test_two_hundred_random_kills_leave_the_right_number_and_no_trace(forkd: Ins
         victims += [s["zygote_pid"] for s in status["services"] if s["zygote_pid"]]
         victim = dice.choice(victims)
         os.kill(victim, signal.SIGKILL)
-        until(lambda victim=victim: str(victim) not in str(forkd.until_running()["services"]), what=f"full strength (seed {seed})")
+        until(partial(_full_strength_without, forkd, victim), what=f"full strength (seed {seed})")
     until(lambda: _resources(forkd.pid)[0] <= fds, what=f"no leaked fd (seed {seed})")
     assert _zombies_of(forkd.pid) == []
     assert _resources(forkd.pid)[1] <= rss + 1024

@@ -26,13 +26,16 @@ def test_a_worker_told_to_stop_drains_and_is_replaced(forkd: Installed, concurre
 
 
 def test_hup_on_a_worker_resets_it_in_place(forkd: Installed, concurrency: str) -> None:
-    forkd.write("resetting.py", """
+    forkd.write(
+        "resetting.py",
+        """
 import forkd
 
 class Resetting(forkd.Server):
     def reset(self):
         open("reset", "a").write("x")
-""")
+""",
+    )
     forkd.configure({"resetting": {"server": "resetting:Resetting", "concurrency": concurrency}})
     before = forkd.start().workers("resetting")
     os.kill(before[0], signal.SIGHUP)
