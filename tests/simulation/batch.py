@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.simulation.history import History
+from tests.simulation.orders import Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.simulation.history import Outcome
+
+LONGEST = 20.0  # seconds of processor time for one history; a sound one takes a hundredth
 
 
 class Batch(NamedTuple):
@@ -20,12 +27,14 @@ class Batch(NamedTuple):
 
 
 def run(seeds: range) -> Batch:
-    """Run the histories of some seeds."""
+    """Run the histories of some seeds, each for LONGEST at most."""
     steps, tally, failed = 0, Counter[str](), []
     for seed in seeds:
-        outcome = History(seed).run()
+        history = History(seed)
+        with _watchdog():
+            outcome = history.run()
         steps += outcome.steps
-        tally += outcome.tally
+        tally.update(outcome.tally)
         if outcome.violation is not None:
             failed.append(outcome)
     return Batch(steps, tally, failed)
@@ -36,3 +45,19 @@ def describe(outcome: Outcome) -> str:
     lines = [*outcome.trace, f"seed {outcome.seed}: {outcome.violation}",
              f"replay it with: python -m tests.simulation --seed {outcome.seed}"]  # fmt: skip
     return "\n".join(lines)
+
+
+@contextmanager
+def _watchdog() -> Iterator[None]:
+    """Let a plan that goes on for ever be a violation like any other; virtual time cannot see it."""
+    before = signal.signal(signal.SIGVTALRM, _bark)
+    signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def _bark(number: int, frame: object) -> None:
+    raise Violation("the supervisor's plan does not come to an end")

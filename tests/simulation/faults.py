@@ -13,11 +13,11 @@ FAULTS = {
     # a zygote
     "exec fails": 0.3,
     "import fails": 0.2,
-    "import hangs": 0.1,
+    "import hangs": 0.2,
     "dies in import": 0.2,
     "zygote dies": 0.3,
-    "zygote ignores its end": 0.2,
-    "ready zygote lost": 0.1,
+    "zygote ignores its end": 0.4,
+    "ready zygote lost": 0.2,
     # a worker
     "fork fails": 0.2,
     "never announces itself": 0.1,
@@ -32,9 +32,9 @@ FAULTS = {
     "ignores TERM": 0.2,
     "ignores QUIT": 0.3,
     "ignores ABRT": 0.5,
-    "unkillable": 0.2,
-    "ready after TERM": 0.5,
-    "dies of HUP": 0.3,
+    "unkillable": 0.5,
+    "ready after TERM": 1.0,
+    "dies of HUP": 1.0,
     # a message on its way up
     "started lost": 0.1,
     "ready lost": 0.1,
@@ -47,7 +47,7 @@ FAULTS = {
     "oversleeps": 0.02,
     "machine sleeps": 0.02,
     "slow read": 0.3,
-    "configuration refused": 0.2,
+    "configuration refused": 0.4,
 }
 
 

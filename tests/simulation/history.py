@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forkd.core import events, loop
 from forkd.core.supervisor import Supervisor
+from tests.simulation import reloads
 from tests.simulation.orders import Violation
 from tests.simulation.script import Script
 from tests.simulation.watch import Watch
@@ -49,6 +50,7 @@ class History:
         self._turns = self._turns_at_once = 0
         self._turn_at = now
         self._healed_at = 0.0
+        self._renewed = False
         self._deadline: float | None = None
 
     def run(self) -> Outcome:
@@ -61,7 +63,8 @@ class History:
         except Stuck:
             violation = "the loop sleeps for ever"
         except Violation as error:
-            violation = str(error)
+            now, step = self.world.timeline.now, self.watch.steps
+            violation = f"{error} (step {step}, t={now:.3f})"
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is the supervisor's
             violation = f"{type(error).__name__}: {error}"
         trace = tuple(str(entry) for entry in self.watch.trace)
@@ -76,6 +79,9 @@ class History:
             raise Violation(f"the loop spins: {self._turns} turns")
         self._deadline = deadline
         self.watch.before_sleep(deadline, now)
+        asked, self.watch.just_ended = self.watch.just_ended, None
+        if asked is not None and isinstance(asked.request, events.Reload) and self._only_code_fails():
+            reloads.check_ended(self.world, self.watch.ledger, self._shown(), asked)
         self._phase()
 
     def _trouble(self) -> None:
@@ -88,6 +94,7 @@ class History:
         if self.world.rng.random() < 0.7:
             self.world.file = self.world.file._replace(runtime_dir="/run/forkd")
             self.script.ask(events.Reload)
+            self._renewed = True
         if self.world.rng.random() < 0.3:
             self.script.ask(events.Restart)
 
@@ -111,6 +118,12 @@ class History:
         for _ in range(self.world.rng.choice((1, 1, 2))):
             self.script.ask(events.Stop, None, self.world.rng.random() < 0.3)
 
+    def _only_code_fails(self) -> bool:
+        return self.world.calm and not self.world.healed and not self.watch.ledger.stopping
+
+    def _shown(self) -> dict[str, dict[str, Any]]:
+        return {service["name"]: service for service in self.watch.snapshot(self.world.timeline.now)["services"]}
+
     def _missing(self) -> str | None:
         """Tell what is not as it should be once nothing fails any more; None if all is well."""
         ledger, world = self.watch.ledger, self.world
@@ -119,7 +132,7 @@ class History:
         unanswered = ledger.tickets.keys() - self.watch.answers.keys()
         if unanswered or ledger.asked_to_read or ledger.reading is not None:
             return f"unanswered are {sorted(unanswered)}"
-        shown = {service["name"]: service for service in self.watch.snapshot(world.timeline.now)["services"]}
+        shown = self._shown()
         if shown.keys() != ledger.configured.keys():
             return f"there are {sorted(shown)}, configured are {sorted(ledger.configured)}"
         for name, service in shown.items():
@@ -129,10 +142,13 @@ class History:
                 continue
             spec = ledger.generations[name, service["generation"]]
             serving = [w.slot for w in world.workers.values() if w.zygote.spec.name == name and w.serving]
+            if self._renewed and spec != ledger.configured[name]:
+                return f"{name} runs with {spec} instead of {ledger.configured[name]}"
             if sorted(serving) != list(range(spec.workers)) or {service["ready"], service["wanted"]} != {spec.workers}:
                 return f"{name} has {sorted(serving)}, shown as {service['ready']} of {service['wanted']}"
-            zygotes = ledger.zygotes.get(name, {}).values()
-            if service["state"] != "running" or [z.generation for z in zygotes if z.ready] != [service["generation"]]:
+            zygotes = [z for z in world.zygotes.values() if z.alive and z.spec.name == name]
+            imported = [ledger.lives[z.id].ready for z in zygotes]
+            if service["state"] != "running" or len(imported) != 1 or None in imported:
                 return f"{name} is {service['state']}: {service['error']}"
         return None
 

@@ -89,6 +89,8 @@ class Ledger:
         self.zygotes: dict[str, dict[int, Life]] = {}
         self.generations: dict[tuple[str, int], ServiceSpec] = {}
         self.settled: dict[str, int] = {}  # the generation that a roll starts from, as the supervisor shows it
+        self.rolled: set[tuple[str, int]] = set()
+        self.fresh: set[str] = set()  # services that had nothing to roll from when their spec was read
         self.retired: dict[tuple[str, int], float] = {}
         self.waits = Waits()
         self.asked_to_read: list[events.Reload] = []
@@ -169,6 +171,8 @@ class Ledger:
             if None not in names and name not in names:
                 continue
             self.forgive(name)
+            running = name in self.configured and name not in self.stopped
+            (self.fresh.discard if running else self.fresh.add)(name)
             if name in read:
                 self.configured[name] = read[name]
             else:

@@ -123,7 +123,7 @@ def _signal(ledger: Ledger, life: Life, number: int, now: float) -> None:
     elif number in {ABRT, KILL}:
         _force(life, number, now)
     elif number == QUIT:
-        if not (ledger.stopping or life.service in ledger.stopped):
+        if not (ledger.stopping or life.service in ledger.stopped or life.service not in ledger.configured):
             raise Violation(f"QUIT to {life}, whose service is not stopped")
     elif life.serving:
         _stop(ledger, life)

@@ -165,8 +165,10 @@ class Worker:
         """Take a signal from the launcher; one to a worker without a pid goes nowhere, but KILL ends it."""
         if number == commands.KILL:
             self._killed()
-        elif not self.alive or not self.pid or number in self.deaf:
+        elif not self.alive or not self.pid:
             return
+        elif number in self.deaf:
+            self.world.tally["fault: signal ignored"] += 1
         elif number == commands.TERM:
             self._drain()
         elif number == commands.ABRT:

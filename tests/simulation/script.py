@@ -31,13 +31,15 @@ def draw_spec(rng: Random, name: str) -> ServiceSpec:
         start_timeout=pick((5.0, 30.0)),
         stop_timeout=pick((0.0, 1.0, 5.0, 30.0)),
         kill_timeout=pick((0.0, 1.0, 5.0)),
-        restart=RestartSpec(pick((0.1, 0.1, 1.0)), pick((0.5, 5.0, 30.0)), pick((1.0, 2.0, 2.0, 3.0)), pick((1.0, 10.0))),
+        restart=RestartSpec(
+            pick((0.1, 0.1, 1.0)), pick((0.5, 5.0, 30.0)), pick((1.0, 2.0, 2.0, 3.0)), pick((1.0, 10.0))
+        ),
     )
 
 
 def draw_config(rng: Random) -> Config:
     """Return a configuration of one to three services, at times of none."""
-    names = rng.sample(NAMES, rng.choice((0, 1, 1, 1, 2, 2, 3)))
+    names = rng.sample(NAMES, rng.choice((0, 1, 1, 1, 1, 1, 2, 2, 3)))
     return Config(runtime_dir="/run/forkd", services=tuple(draw_spec(rng, name) for name in names))
 
 
@@ -70,7 +72,7 @@ class Script:
         service = [self.restart, self.restart_one, self.stop_one]
         rare = [self.stop_all] if self.rng.random() < 0.2 else []
         strange = [] if self.world.calm else [self.kill_something, self.drain_something]
-        return [*reload, *service, *strange, *rare]
+        return [*reload, *(reload if self.world.calm else service), *service, *strange, *rare]
 
     def ask(self, kind: type[events.Reload | events.Restart | events.Stop], *args: object) -> int:
         """Let an operator ask for something; return its ticket, or 0 for a signal."""
@@ -85,7 +87,7 @@ class Script:
         world.valid = world.calm or rng.random() < 0.9
         specs = [draw_spec(rng, s.name) if rng.random() < 0.4 else s for s in world.file.services if rng.random() < 0.9]
         missing = [name for name in NAMES if name not in {spec.name for spec in specs}]
-        specs += [draw_spec(rng, name) for name in missing if rng.random() < 0.3]
+        specs += [draw_spec(rng, name) for name in missing if rng.random() < 0.2]
         where = "/run/elsewhere" if rng.random() < 0.05 and not world.calm else "/run/forkd"
         world.file = Config(runtime_dir=where, services=tuple(specs))
         self.ask(events.Reload)

@@ -82,17 +82,26 @@ def check_snapshot(ledger: Ledger, supervisor: Supervisor, now: float, deadline:
     if len(names) != len(set(names)) or not (ledger.stopping or set(names) >= set(ledger.configured)):
         raise Violation(f"the snapshot shows {names}")
     for service in picture["services"]:
-        ledger.settled[service["name"]] = service["generation"]
+        _settled(ledger, service["name"], service["generation"])
         _service(ledger, service, now)
         _alive(ledger, service, deadline)
         if service["wanted"]:
             _refilled(ledger, service, deadline, now)
 
 
+def _settled(ledger: Ledger, service: str, generation: int) -> None:
+    """A service comes to run another generation only by a roll, or from not running at all."""
+    if generation == ledger.settled.get(service):
+        return
+    if service in ledger.settled and service not in ledger.fresh and (service, generation) not in ledger.rolled:
+        raise Violation(f"{service} runs generation {generation}, to which it was never rolled")
+    ledger.settled[service] = generation
+
+
 def check_done(ledger: Ledger, asked: Asked) -> None:
     """Raise Violation unless what an operator was told to be done is done; nothing else was asked since."""
     request = asked.request
-    for service in ledger.named(request):
+    for service in ledger.named(request) - (set() if isinstance(request, Stop) else ledger.stopped):
         lives = ledger.living(service)
         if isinstance(request, Stop):
             if lives or ledger.zygotes.get(service):
@@ -100,7 +109,7 @@ def check_done(ledger: Ledger, asked: Asked) -> None:
             continue
         for life in lives:
             reset = life.signals.get(HUP, 0.0) if isinstance(request, Reload) else 0.0
-            if not life.leaving and max(life.born, reset) < asked.at:
+            if life.serving and max(life.born, reset) < asked.at:
                 raise Violation(f"{request} is done, and {life} is from before")
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from forkd.core.events import Event
     from forkd.core.state import News
     from forkd.core.supervisor import Supervisor
+    from tests.simulation.ledger import Asked
     from tests.simulation.world import World
 
 NEWS = {
@@ -50,6 +51,7 @@ class Watch:
         self.on_entry: Callable[[Entry], None] = self.trace.append
         self.steps = 0
         self.answers: dict[int, bool] = {}
+        self.just_ended: Asked | None = None  # a request that no other one has followed, since the last turn
         self._news: list[News] = []
         self._told: set[tuple[str, int | None]] = set()
         self._observed = True
@@ -150,12 +152,16 @@ class Watch:
             raise Violation(f"neither well nor a reason: {news}")
         self.answers[news.ticket] = news.ok
         asked = self.ledger.tickets[news.ticket]
-        if news.ok and asked is self.ledger.last_request:
-            turns.check_done(self.ledger, asked)
+        if asked is self.ledger.last_request:
+            self.just_ended = asked
+            if news.ok:
+                turns.check_done(self.ledger, asked)
 
     def _rolled(self, news: News) -> None:
         assert news.service is not None
-        spec = self.ledger.generations[news.service, news.generation or 0]
+        assert news.generation is not None
+        self.ledger.rolled.add((news.service, news.generation))
+        spec = self.ledger.generations[news.service, news.generation]
         serving = {w.slot for w in self.ledger.living(news.service) if w.serving and w.generation == news.generation}
         if serving != set(range(spec.workers)):
             raise Violation(f"rolled with slots {serving} of {spec.workers}: {news}")
