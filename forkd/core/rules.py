@@ -93,8 +93,8 @@ def _kill_silent_zygote(service: Service, worker: Incarnation) -> Iterator[Comma
 def _start_zygotes(state: State, service: Service, now: float) -> Iterator[Command]:
     for number in dict.fromkeys((service.settled.generation, service.target.generation)):
         generation = service.generations[number]
-        generation.retired = False
         if generation.zygote is None and generation.backoff.retry_at <= now:
+            generation.retired = False
             spec = generation.spec
             zygote = Incarnation(state.take_id(), number, now, now + spec.start_timeout)
             generation.zygote = zygote
