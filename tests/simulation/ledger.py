@@ -161,7 +161,15 @@ class Ledger:
                 if life.slot is None or not (life.asked or life.draining):
                     self.waits.ended(life, now, retired=(life.service, life.generation) in self.retired)
                 life.exited = now
+                self._blame(life)
                 del (self.zygotes if life.slot is None else self.workers)[life.service][life.id]
+
+    def _blame(self, life: Life) -> None:
+        """Give up a generation that is being rolled out, once an import or a worker of it has failed."""
+        unasked = not (life.asked or life.draining or life.doubtful or life.ready)
+        running = life.service in self.settled and life.service in self.configured and life.service not in self.stopped
+        if unasked and running and self.settled[life.service] != life.generation:
+            self.dropped.add((life.service, life.generation))
 
     def _apply(self, config: Config, names: set[str | None]) -> None:
         if config.runtime_dir != self.runtime_dir:

@@ -138,6 +138,8 @@ class Watch:
         elif news.kind == "rolled_back":
             assert news.service is not None
             assert news.generation is not None
+            if news.generation != self.ledger.settled[news.service]:
+                raise Violation(f"rolled back to what it did not run before: {news}")
             self.ledger.rolled_back(news.service, news.generation)
         elif news.kind == "rolled":
             self._rolled(news)
