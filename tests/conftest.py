@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # What a developer's shell or a supervisor around the tests says must reach no process under test.
-FOREIGN = ("FORKD_RUNTIME_DIR", "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS")
+FOREIGN = (
+    "FORKD_RUNTIME_DIR",
+    "LISTEN_FDS",
+    "NOTIFY_SOCKET",
+    "PYTHONDONTWRITEBYTECODE",  # each of the many processes would compile all its modules anew
+    "RUNTIME_DIRECTORY",
+    "WATCHDOG_USEC",
+    "XDG_RUNTIME_DIR",
+)
 
 # A shared machine is slow at times, and a failing example is to be found again by whoever reads the output.
 settings.register_profile("forkd", deadline=None, print_blob=True)

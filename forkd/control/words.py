@@ -19,8 +19,6 @@ _SENTENCES = {
     "draining": ("info", "draining, pid {pid}"),
     "rolled": ("info", "generation {generation} serves"),
     "rolled_back": ("error", "rolled back to generation {generation}: {text}"),
-    "backoff": ("warning", "backoff: {text}"),
-    "service_state": ("info", "{text}"),
     "stopping": ("info", "stopping"),
 }
 
