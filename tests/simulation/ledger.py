@@ -97,6 +97,7 @@ class Ledger:
         self.reading: list[events.Reload] | None = None
         self.stopping = False
         self.stopped: set[str] = set()
+        self.hurried: set[str] = set()  # services to stop at once
         self.dropped: set[tuple[str, int]] = set()  # generations that were rolled back
         self.tickets: dict[int, Asked] = {}
         self.last_request: Asked | None = None
@@ -167,8 +168,8 @@ class Ledger:
     def _blame(self, life: Life) -> None:
         """Give up a generation that is being rolled out, once an import or a worker of it has failed."""
         unasked = not (life.asked or life.draining or life.doubtful or life.ready)
-        running = life.service in self.settled and life.service in self.configured and life.service not in self.stopped
-        if unasked and running and self.settled[life.service] != life.generation:
+        running = life.service in self.configured and life.service not in self.stopped | self.fresh
+        if unasked and running and self.settled.get(life.service, life.generation) != life.generation:
             self.dropped.add((life.service, life.generation))
 
     def _apply(self, config: Config, names: set[str | None]) -> None:
@@ -186,17 +187,21 @@ class Ledger:
             else:
                 del self.configured[name]
                 self.stopped.discard(name)
+                self.hurried.discard(name)
 
     def _requested(self, event: Request, now: float) -> None:
         self.last_request = asked = Asked(event, now)
         if event.ticket:
             self.tickets[event.ticket] = asked
         if self.stopping:
+            if isinstance(event, events.Stop) and event.service is None:
+                self.hurried |= set(self.configured)
             return
         named = self.named(event)
         if isinstance(event, events.Reload):
             self.asked_to_read.append(event)
         elif isinstance(event, events.Stop):
+            self.hurried |= named if event.quick else set()
             self.stopping = event.service is None
             self.stopped |= named
             self._doubt(named)
@@ -206,6 +211,7 @@ class Ledger:
                     self.waits.forgive_zygotes(name)
                 self.forgive(name)
             self.stopped -= named
+            self.hurried -= named
 
     def named(self, request: Request) -> set[str]:
         """Return the services that a request is about."""

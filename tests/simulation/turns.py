@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from forkd.core.commands import HUP
+from forkd.core.commands import HUP, KILL, QUIT
 from forkd.core.events import Reload, Stop
 from tests.simulation.orders import EPSILON, Violation, force_due, zygote_due
 
@@ -52,7 +52,8 @@ def _refilled(ledger: Ledger, shown: dict[str, Any], deadline: float | None, now
         return
     other = ledger.configured[name]  # of these two one is aimed at
     room = min(spec.workers, other.workers) + min(spec.surge, other.surge)
-    held, full = {life.slot for life in lives}, len(lives) >= room
+    held = {life.slot for life in lives if not life.asked and life.draining is None}
+    full = len(lives) >= room
     for slot in range(min(spec.workers, other.workers)):
         if slot not in held and not full:
             _waits(("slot", slot, name), ledger.waits.slot(name, slot), deadline, now)
@@ -137,6 +138,8 @@ def _service(ledger: Ledger, shown: dict[str, Any], now: float) -> None:
         raise Violation(f"{name} is running with {serving} of {shown['wanted']} workers ready")
     if shown["state"] == "stopped" and (lives or ledger.zygotes.get(name)):
         raise Violation(f"{name} is stopped and lives")
+    if name in ledger.hurried and any(w.started and not {QUIT, KILL} & w.signals.keys() for w in lives.values()):
+        raise Violation(f"{name} was to stop at once, and some worker was not told so")
     for worker in shown["workers"]:
         _worker(lives[worker["id"]], worker, now)
 

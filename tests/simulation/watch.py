@@ -164,8 +164,9 @@ class Watch:
         assert news.generation is not None
         self.ledger.rolled.add((news.service, news.generation))
         spec = self.ledger.generations[news.service, news.generation]
-        serving = {w.slot for w in self.ledger.living(news.service) if w.serving and w.generation == news.generation}
-        if serving != set(range(spec.workers)):
+        lives = self.ledger.living(news.service)
+        serving = {w.slot for w in lives if w.serving}
+        if serving != set(range(spec.workers)) or {w.generation for w in lives} - {news.generation}:
             raise Violation(f"rolled with slots {serving} of {spec.workers}: {news}")
 
     def told_of_every_end(self) -> bool:
