@@ -51,6 +51,9 @@ FAULTS = {
 }
 
 
+SLOW_TO_GO = ("slow drain", "endless drain", "ignores TERM")
+
+
 class Faults:
     """The faults of one history; `heal` ends them for good."""
 
@@ -80,11 +83,13 @@ class Faults:
 
 
 def _draw(rng: Random) -> dict[str, float]:
-    """A quarter of the histories is calm, a quarter has a little of all, a half much of a few kinds."""
+    """Draw for a history: calm, a little of all, workers that are slow to go, or much of a few kinds."""
     shape = rng.random()
     if shape < 0.25:
         return {}
     if shape < 0.5:
         return {kind: rate * 0.2 for kind, rate in FAULTS.items()}
+    if shape < 0.58:
+        return dict.fromkeys(SLOW_TO_GO, 0.7)
     kinds = rng.sample(sorted(FAULTS), rng.randint(1, 8))
     return {kind: FAULTS[kind] * rng.choice((0.3, 1.0, 2.0)) for kind in kinds}

@@ -50,6 +50,7 @@ class Script:
         self.world = world
         self.rng = world.rng
         self._tickets = 0
+        self._bad = self.rng.choice((0.2, 0.2, 0.2, 0.9))  # how much of what is deployed
         world.file = draw_config(self.rng)
         for name in NAMES:
             self._deploy(name, 0.1)
@@ -95,7 +96,7 @@ class Script:
     def redeploy_and_reload(self) -> None:
         """Put new code in place, at times bad code."""
         for name in NAMES:
-            self._deploy(name, 0.3)
+            self._deploy(name, self._bad)
         self.ask(events.Reload)
 
     def _deploy(self, name: str, bad: float) -> None:
@@ -105,7 +106,7 @@ class Script:
     def reload_one(self) -> None:
         """Reload one service by name."""
         name = self._name()
-        self._deploy(name, 0.3)
+        self._deploy(name, self._bad)
         self.ask(events.Reload, name)
 
     def restart(self) -> None:
