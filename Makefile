@@ -45,11 +45,11 @@ format: $(VENV)/developer ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .
 
 simulate: $(VENV)/developer ## run the supervisor through SEEDS=100000 random histories
-	$(BIN)/python -m tests.simulation $(SEEDS)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 coverage: $(VENV)/developer ## prove that the tests of the core reach each of its branches
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --quiet tests/core tests/simulation
+	$(BIN)/coverage run -m pytest --quiet tests/core
 	$(BIN)/coverage report
 
 bench: $(VENV)/bench ## measure forkd beside its peers and print the figures (ARGS="respawn status")
