@@ -37,6 +37,7 @@ class Yard:
 
     def __init__(self, folder: Path, *, own_voice: bool = True) -> None:
         self.folder = folder
+        self._others = set(psutil.Process().children())  # of other tests, for later ones
         self.kernel = Kernel(str(folder / "services.yaml"), str(folder))
         self.events: list[Event] = []
         self._ids = iter(range(1, 1_000_000))
@@ -141,12 +142,13 @@ class Yard:
     def close(self) -> None:
         """End everything that was started, however it is."""
         self.kernel.close()
-        for child in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, 0)[0]:
-                pass
+        # What a child leaves behind becomes a child in its turn.
+        while own := set(psutil.Process().children()) - self._others:
+            for child in own:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(child.pid, 0)
         process._prctl(process._PR_SET_CHILD_SUBREAPER, 0)
         del os.environ[process.SUBREAPER]
         os.close(self._ear)
