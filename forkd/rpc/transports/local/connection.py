@@ -79,9 +79,9 @@ class Connection:
 
     def close(self) -> None:
         """End the connection; callers that wait raise `WorkerLost`."""
+        self._lose("the client was closed")  # first: whoever leads would take the end for the worker's
         with contextlib.suppress(OSError):  # it has ended already
             self.sock.shutdown(socket.SHUT_RDWR)  # wakes whoever leads; closing alone would not
-        self._lose("the client was closed")
         self.discard()
 
     def discard(self) -> None:
