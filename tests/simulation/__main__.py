@@ -1,4 +1,4 @@
-"""Run many histories, or replay one: `python -m tests.simulation [--seeds N] [--jobs N] [--seed N]`."""
+"""Run many histories, or replay one: `python -m tests.simulation [--seeds N] [--first N] [--jobs N] [--seed N]`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,10 @@ CHUNK = 250
 SHOWN = 3  # failures told in full
 
 
-def _chunks(seeds: int) -> list[range]:
-    return [range(first, min(first + CHUNK, seeds)) for first in range(0, seeds, CHUNK)]
-
-
-def _many(seeds: int, jobs: int) -> int:
+def _many(seeds: range, jobs: int) -> int:
     began, steps, tally, failures = time.monotonic(), 0, Counter[str](), 0
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for done in pool.imap_unordered(batch.run, _chunks(seeds)):
+        for done in pool.imap_unordered(batch.run, [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]):
             steps += done.steps
             tally += done.tally
             for outcome in done.failed:
@@ -33,7 +29,8 @@ def _many(seeds: int, jobs: int) -> int:
     for what, times in sorted(tally.items()):
         print(f"{times:12,}  {what}")
     took = time.monotonic() - began
-    print(f"{seeds:,} histories, {steps:,} steps in {took:.0f} s ({steps / took:,.0f}/s): {failures or 'none'} failed")
+    done_in = f"{len(seeds):,} histories, {steps:,} steps in {took:.0f} s ({steps / took:,.0f}/s)"
+    print(f"{done_in}: {failures or 'none'} failed")
     return 1 if failures else 0
 
 
@@ -47,10 +44,13 @@ def main() -> int:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=100_000, help="how many histories to run (%(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="the first of their seeds (%(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="in how many processes (%(default)s)")
     parser.add_argument("--seed", type=int, help="replay this one, and tell everything")
     args = parser.parse_args()
-    return _many(args.seeds, args.jobs) if args.seed is None else _one(args.seed)
+    if args.seed is not None:
+        return _one(args.seed)
+    return _many(range(args.first, args.first + args.seeds), args.jobs)
 
 
 if __name__ == "__main__":

@@ -144,6 +144,8 @@ class History:
             serving = [w.slot for w in world.workers.values() if w.zygote.spec.name == name and w.serving]
             if self._renewed and spec != ledger.configured[name]:
                 return f"{name} runs with {spec} instead of {ledger.configured[name]}"
+            if any(life.leaving or not life.ready for life in ledger.living(name)):
+                return f"of {name} some come or go"
             if sorted(serving) != list(range(spec.workers)) or {service["ready"], service["wanted"]} != {spec.workers}:
                 return f"{name} has {sorted(serving)}, shown as {service['ready']} of {service['wanted']}"
             zygotes = [z for z in world.zygotes.values() if z.alive and z.spec.name == name]

@@ -153,10 +153,9 @@ class Ledger:
             case events.Failed():
                 life.failed = life.failed or now
             case events.Draining():
-                if life.draining is None and life.slot is not None:
-                    if not life.leaving:
-                        self.waits.ended(life, now)
-                        life.enter_phase()
+                if life.slot is not None and not life.leaving:
+                    self.waits.ended(life, now)
+                    life.enter_phase()
                     life.draining = now
             case events.Exited():
                 if life.slot is None or not (life.asked or life.draining):

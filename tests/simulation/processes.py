@@ -194,8 +194,8 @@ class Worker:
         served, self.draining, self.serving = self.serving, True, False
         if not served and hit("ready after TERM"):
             world.tell(events.Ready(self.id))
-        world.tell(events.Draining(self.id))
-        if not hit("endless drain"):
+        known = world.tell(events.Draining(self.id))
+        if not (known and hit("endless drain")):  # nobody could ever know of the other kind
             longest = 40.0 if hit("slow drain") else 0.5
             world.after(world.some(0.001, longest), lambda: self.die(0, None))
 

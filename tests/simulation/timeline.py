@@ -16,10 +16,10 @@ class Timeline:
 
     def __init__(self, now: float) -> None:
         self.now = now
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Callable[[], object]]] = []
         self._count = 0
 
-    def after(self, delay: float, act: Callable[[], None]) -> None:
+    def after(self, delay: float, act: Callable[[], object]) -> None:
         """Let `act` happen `delay` seconds from now."""
         self._count += 1
         heapq.heappush(self._heap, (self.now + delay, self._count, act))

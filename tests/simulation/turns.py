@@ -82,12 +82,18 @@ def check_snapshot(ledger: Ledger, supervisor: Supervisor, now: float, deadline:
     names = [service["name"] for service in picture["services"]]
     if len(names) != len(set(names)) or not (ledger.stopping or set(names) >= set(ledger.configured)):
         raise Violation(f"the snapshot shows {names}")
+    check_settled(ledger, picture)
     for service in picture["services"]:
-        _settled(ledger, service["name"], service["generation"])
         _service(ledger, service, now)
         _alive(ledger, service, deadline)
         if service["wanted"]:
             _refilled(ledger, service, deadline, now)
+
+
+def check_settled(ledger: Ledger, picture: dict[str, Any]) -> None:
+    """Raise Violation if a service runs another generation and cannot."""
+    for service in picture["services"]:
+        _settled(ledger, service["name"], service["generation"])
 
 
 def _settled(ledger: Ledger, service: str, generation: int) -> None:

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 class Wait(NamedTuple):
-    """After `failures` bad ends in a row nothing is tried before `until`; `known` unless there is doubt."""
+    """After `failures` bad ends in a row nothing is tried before `until`; `known` unless there is doubt, as when specs differ."""
 
     failures: int = 0
     until: float = 0.0
     known: bool = True
+    spec: RestartSpec | None = None
 
 
 Key = tuple[str, int]  # a service, and the slot or the generation of the zygote
@@ -60,11 +61,11 @@ class Waits:
             return
         if life.ready is not None and now - life.born >= life.spec.restart.healthy_after:
             waits[key] = Wait()
-        elif life.doubtful or not before.known:
+        elif life.doubtful or not before.known or before.spec not in {None, life.spec.restart}:
             waits[key] = Wait(known=False)
         else:
             failures = before.failures + 1
-            waits[key] = Wait(failures, now + delay(life.spec.restart, failures))
+            waits[key] = Wait(failures, now + delay(life.spec.restart, failures), spec=life.spec.restart)
 
 
 def delay(spec: RestartSpec, failures: int) -> float:

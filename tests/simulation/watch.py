@@ -101,6 +101,7 @@ class Watch:
         if self._observed:
             if deadline is None or deadline > now:
                 raise Violation(f"something happened and the next plan is at {deadline}")
+            turns.check_settled(self.ledger, self._supervisor.snapshot(now))
             return
         turns.check_sleep(self.ledger, deadline, now)
         turns.check_snapshot(self.ledger, self._supervisor, now, deadline)
@@ -138,7 +139,7 @@ class Watch:
         elif news.kind == "rolled_back":
             assert news.service is not None
             assert news.generation is not None
-            if news.generation != self.ledger.settled[news.service]:
+            if news.generation != self.ledger.settled.get(news.service, news.generation):
                 raise Violation(f"rolled back to what it did not run before: {news}")
             self.ledger.rolled_back(news.service, news.generation)
         elif news.kind == "rolled":

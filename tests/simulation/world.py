@@ -39,7 +39,7 @@ class World:
         self.calm = self.faults.calm
         self.healed = False
         self.timeline = Timeline(self.rng.uniform(0.0, 10_000.0))
-        self.after: Callable[[float, Callable[[], None]], None] = self.timeline.after
+        self.after: Callable[[float, Callable[[], object]], None] = self.timeline.after
         self.outbox: list[events.Event] = []
         self.zygotes: dict[int, Zygote] = {}
         self.workers: dict[int, Worker] = {}
@@ -50,16 +50,17 @@ class World:
         self.woken = False
         self._pids = 100
 
-    def tell(self, event: events.Event) -> None:
-        """Let the launcher hear of it: once, unless the message is lost, doubled or late."""
+    def tell(self, event: events.Event) -> bool:
+        """Let the launcher hear of it: once, unless the message is lost (return False), doubled or late."""
         hit, lost = self.faults.hit, type(event).__name__.lower() + " lost"
         if lost != "exited lost" and hit(lost):
-            return
+            return False
         self.outbox.append(event)
         if hit("message doubled"):
             self.outbox.append(event)
         if hit("message late"):
             self.after(self.rng.uniform(0.0, LATE), lambda: self.outbox.append(event))
+        return True
 
     def bury(self, exited: events.Exited) -> None:
         """Reap a process a little after its death; one that there never was is known to be dead at once."""
