@@ -182,7 +182,7 @@ GREEN = """
 import eventlet; eventlet.monkey_patch()
 from forkd import rpc
 client = rpc.Client("probe")
-pool = eventlet.GreenPool()
+pool = eventlet.GreenPool(50)  # a worker of 32 threads takes 64 calls
 assert list(pool.imap(lambda i: client.call("echo", value=i), range(200))) == list(range(200))
 large = "x" * 1000000
 assert set(pool.imap(lambda i: client.call("echo", value=large), range(20))) == {large}
