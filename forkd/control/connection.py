@@ -42,24 +42,30 @@ class Connection:
             return None
         return f"user {uid} may not control this launcher: only root and its own user may"
 
-    @property
-    def heeded(self) -> bool:
-        """Whether what it asks for still counts."""
-        return self._reading
+    def ready(self, mask: int) -> bytes | None:
+        """Take what epoll said of it; return its next request.
 
-    def ready(self, mask: int) -> list[bytes]:
-        """Take what epoll said of it; return the requests that are complete."""
+        One at a time, and the next one not before the answer is with the kernel: whoever sends thousands at once holds
+        up nobody else, and fills his own socket.
+        """
         if mask & (select.EPOLLHUP | select.EPOLLERR):  # closed in both directions: nobody is there
             self.close()
-            return []
+            return None
         if mask & select.EPOLLOUT:
             self._flush()
-        return self._receive() if mask & select.EPOLLIN and self._reading else []
+        if mask & select.EPOLLIN and self._reading:
+            self._receive()
+        if self._outbound or not self._has_request():
+            return None
+        line, _, self._inbound = self._inbound.partition(b"\n")
+        self._watch()
+        return bytes(line)
 
     def send(self, line: bytes) -> None:
-        """Send now or later; a client that leaves too much unread is dropped."""
-        self._outbound += line
-        self._flush()
+        """Send now or later; a client that leaves too much unread is dropped, and one that was gets nothing."""
+        if self._sock.fileno() >= 0:
+            self._outbound += line
+            self._flush()
 
     def release(self) -> None:
         """Let it wait for nothing more, and go once it has its answer if it has closed its own side."""
@@ -73,6 +79,7 @@ class Connection:
 
     def close(self) -> None:
         """Drop it; to do so twice is nothing."""
+        self._reading = False
         number = self._sock.fileno()
         if number >= 0:
             del self._registry[number]
@@ -83,24 +90,25 @@ class Connection:
         raw = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         return int(_CREDENTIALS.unpack(raw)[1])
 
-    def _receive(self) -> list[bytes]:
+    def _has_request(self) -> bool:
+        return self._reading and b"\n" in self._inbound
+
+    def _receive(self) -> None:
         try:
             data = self._sock.recv(protocol.REQUEST_LIMIT)
         except BlockingIOError:
-            return []
+            return
         except OSError:
             self.close()
-            return []
+            return
         self._inbound += data
-        *lines, rest = bytes(self._inbound).split(b"\n")
-        self._inbound = bytearray(rest)
-        if len(rest) >= protocol.REQUEST_LIMIT:
-            self.part(f"a request has at most {protocol.REQUEST_LIMIT} bytes")
-            return []
         if not data:  # it may have closed one direction only, and still read
             self._reading, self._leaving = False, not self.ticket
             self._flush()
-        return lines
+        elif len(self._inbound) - self._inbound.rfind(b"\n") > protocol.REQUEST_LIMIT:
+            self.part(f"a request has at most {protocol.REQUEST_LIMIT} bytes")
+        else:
+            self._watch()
 
     def _flush(self) -> None:
         if self._sock.fileno() < 0:
@@ -118,5 +126,10 @@ class Connection:
         if self._leaving and not self._outbound:
             self.close()
             return
-        wanted = (select.EPOLLIN if self._reading else 0) | (select.EPOLLOUT if self._outbound else 0)
-        self._epoll.modify(self._sock, wanted)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Ask epoll for what is to come: a request that is here already is due when an answer can be written."""
+        has_request = self._has_request()
+        more = select.EPOLLIN if self._reading and not has_request else 0
+        self._epoll.modify(self._sock, more | (select.EPOLLOUT if self._outbound or has_request else 0))

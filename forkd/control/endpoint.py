@@ -45,15 +45,15 @@ class Endpoint:
         return self._epoll.fileno()
 
     def turn(self) -> list[Event]:
-        """Serve whoever can be served now, and return what they asked of the supervisor."""
+        """Serve one request of whoever has one, and return what they asked of the supervisor."""
         events: list[Event] = []
         for number, mask in self._epoll.poll(0, CONNECTIONS):
             if number == self._listener.fileno():
                 self._accept()
             elif (client := self._clients.get(number)) is not None:
-                requests = client.ready(mask)
-                while requests and client.heeded:
-                    events += self._obey(client, requests.pop(0))
+                request = client.ready(mask)
+                if request is not None:
+                    events += self._obey(client, request)
         return events
 
     def tell(self, news: Iterable[News]) -> None:

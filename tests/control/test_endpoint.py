@@ -81,6 +81,15 @@ def lines(client: socket.socket) -> list[dict[str, Any]]:
     return [json.loads(line) for line in received.splitlines()]
 
 
+def lines_until(desk: Desk, client: socket.socket, count: int) -> list[dict[str, Any]]:
+    """Turn and read until `count` whole lines are here."""
+    received = b""
+    while received.count(b"\n") < count:
+        desk.turn()
+        received += client.recv(1 << 20)
+    return [json.loads(line) for line in received.splitlines()]
+
+
 def at_end(client: socket.socket) -> bool:
     """Tell whether the launcher has closed the connection."""
     poll = select.poll()
@@ -222,17 +231,65 @@ def test_a_big_answer_goes_out_as_the_client_reads(desk):
 
 def test_a_client_that_does_not_read_is_dropped(desk, monkeypatch):
     monkeypatch.setattr(connection, "UNREAD_LIMIT", 100_000)
-    desk.picture = {"services": ["x" * 100] * 2_000}
+    desk.picture = {"services": ["x" * 100] * 10_000}
     client = desk.ask(b'{"do": "status"}\n' * 10)
     desk.turn()
+    desk.picture = PICTURE
     other = desk.ask(b'{"do": "status"}\n')
     desk.turn()
     received = b""
     with contextlib.suppress(ConnectionResetError):
         while data := client.recv(1 << 20):
             received += data
-    assert received.count(b"\n") < 10
+    assert b"\n" not in received
     assert len(lines(other)) == 1
+
+
+def test_thousands_of_requests_at_once_are_obeyed_one_a_turn_and_others_between_them(desk):
+    answers: list[dict[str, Any]] = []
+
+    def status() -> dict[str, Any]:
+        answers.append(PICTURE)
+        return PICTURE
+
+    desk.endpoint._status = status
+    client, other = desk.connect(), desk.connect()
+    client.setblocking(False)
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while sent < 4000 * 17:
+            sent += client.send((b'{"do": "status"}\n' * 4000)[sent:])
+    desk.endpoint.turn()  # accepts one
+    desk.endpoint.turn()  # and the other
+    other.sendall(b'{"do": "reload"}\n')
+    before = len(answers)
+    assert desk.endpoint.turn() == [Reload(1)]
+    assert len(answers) - before <= 1
+    received = 0
+    while received < sent // 17:
+        assert select.select([desk.endpoint], [], [], 0)[0]
+        desk.endpoint.turn()
+        received += len(lines(client))
+    assert len(answers) == sent // 17
+
+
+def test_a_client_that_sends_and_does_not_read_waits_for_itself_and_the_launcher_sleeps(desk):
+    desk.picture = {"services": ["x" * 100] * 1_000}
+    client = desk.ask(b'{"do": "status"}\n' * 100)
+    desk.turn()  # fails when the endpoint stays ready
+    (peer,) = desk.endpoint._clients.values()
+    assert len(peer._outbound) < 200_000
+    assert lines_until(desk, client, 100) == [{"status": desk.picture}] * 100
+
+
+def test_nothing_is_kept_for_a_client_that_was_closed(desk):
+    desk.ask(b'{"do": "status"}\n' * 3)
+    desk.endpoint.turn()
+    (peer,) = desk.endpoint._clients.values()
+    peer.close()
+    peer.send(b"x")
+    assert not peer._outbound
+    assert peer.ready(select.EPOLLIN) is None
 
 
 def test_connections_are_bounded_and_those_that_wait_for_nothing_go_first(desk):
