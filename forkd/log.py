@@ -9,8 +9,11 @@ import time
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 STDERR = 2
-# poll(2) calls a pipe writable when a whole page fits, and a socket when far more does: a longer line could block.
-LINE_LIMIT = 4096
+# poll(2) calls a pipe writable when a whole page fits, and a socket when far more does: more at once could block.
+LIMIT = 4096  # bytes of one message, all of its lines
+LINES = 40
+LINE_LIMIT = 1000  # bytes of one among several
+_GAP = 200  # bytes kept for the line that stands for those left out
 
 
 class Log:
@@ -49,22 +52,56 @@ class Log:
         self.write("error", text, origin)
 
     def write(self, level: str, text: str, origin: str = "launcher") -> None:
-        """Write each line of `text` by itself; control characters are escaped, since workers have a say in the text."""
+        """Write the lines of `text`, at once and no more than there is room for: of many the first and the last ones.
+
+        Control characters are escaped, since workers have a say in the text.
+        """
         if LEVELS[level] < self._threshold:
             return
-        if self.dropped and self._put("warning", f"{self.dropped} lines lost: stderr took no more", "launcher"):
+        if self.dropped and self._put("warning", [f"{self.dropped} lines lost: stderr took no more"], "launcher"):
             self.dropped = 0
-        for line in text.splitlines() or [""]:
-            if not self._put(level, line, origin):
-                self.dropped += 1
+        lines = text.splitlines() or [""]
+        if not self._put(level, lines, origin):
+            self.dropped += len(lines)
 
-    def _put(self, level: str, text: str, origin: str) -> bool:
-        line = f"{stamp(time.time())} {level.upper():<5} {origin}: {printable(text)}"
-        raw = line.encode(errors="backslashreplace")[: LINE_LIMIT - 1] + b"\n"
+    def _put(self, level: str, lines: list[str], origin: str) -> bool:
+        head = f"{stamp(time.time())} {level.upper():<5} {origin}: "
+        raw = _message(head, lines)
         with contextlib.suppress(OSError):  # the reader went away: nobody is left to be told
             if [event for _, event in self._poll.poll(0) if event & select.POLLOUT]:
                 return os.write(self._fd, raw) == len(raw)
         return False
+
+
+def _message(head: str, lines: list[str]) -> bytes:
+    """Return the lines in LIMIT bytes: of too many a few first ones and, since a cause stands last, the last."""
+    if len(lines) == 1:
+        return _line(head, lines[0], LIMIT)
+    if len(lines) <= LINES:
+        whole = b"".join(_line(head, line, LINE_LIMIT) for line in lines)
+        if len(whole) <= LIMIT:
+            return whole
+    first = _fitting([_line(head, line, LINE_LIMIT) for line in lines[: LINES // 4]], LIMIT // 4 + _GAP)
+    room = LIMIT - _GAP - sum(map(len, first))
+    rest = lines[len(first) :][-(LINES - len(first) - 1) :]
+    last = _fitting([_line(head, line, LINE_LIMIT) for line in reversed(rest)], room)[::-1]
+    gap = _line(head, f"… {len(lines) - len(first) - len(last)} more lines", _GAP)
+    return b"".join([*first, gap, *last])
+
+
+def _line(head: str, text: str, limit: int) -> bytes:
+    return (head + printable(text)).encode(errors="backslashreplace")[: limit - 1] + b"\n"
+
+
+def _fitting(lines: list[bytes], room: int) -> list[bytes]:
+    """Return as many of the lines as there is room for, from the first one on."""
+    fitting: list[bytes] = []
+    for line in lines:
+        room -= len(line)
+        if room < 0:
+            break
+        fitting.append(line)
+    return fitting
 
 
 def stamp(seconds: float) -> str:

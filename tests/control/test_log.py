@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from forkd.log import LINE_LIMIT, Log, printable, stamp
+from forkd.log import LIMIT, LINES, Log, printable, stamp
 
 
 @pytest.fixture
@@ -58,8 +58,36 @@ def test_a_line_is_never_longer_than_what_a_pipe_takes_at_once(pipe):
     read, write = pipe
     Log(fd=write).info("x" * 10_000)
     line = written(read)
-    assert len(line) == LINE_LIMIT
+    assert len(line) == LIMIT
     assert line.endswith("x\n")
+
+
+@pytest.mark.parametrize("text", ["x", "x" * 150, "x" * 100_000])
+def test_a_message_of_many_lines_is_one_write_with_its_beginning_and_its_end(monkeypatch, pipe, text):
+    read, write = pipe
+    log = Log(fd=write)
+    put, writes = os.write, []
+
+    def counted(fd, raw):
+        writes.append(len(raw))
+        return put(fd, raw)
+
+    monkeypatch.setattr(os, "write", counted)
+    log.error("\n".join(["first", *[text] * 5000, "KeyError: 'last'"]))
+    raw = written(read)
+    assert writes == [len(raw.encode())]
+    assert writes[0] <= LIMIT
+    lines = [line.partition("launcher: ")[2] for line in raw.splitlines()]
+    assert (lines[0], lines[-1]) == ("first", "KeyError: 'last'")
+    assert len(lines) <= LINES
+    (gap,) = [line for line in lines if "more lines" in line]
+    assert gap == f"… {5002 - len(lines) + 1} more lines"
+
+
+def test_a_message_that_fits_is_whole(pipe):
+    read, write = pipe
+    Log(fd=write).error("\n".join(["x"] * LINES))
+    assert written(read).count(" ERROR launcher: x\n") == LINES
 
 
 def test_a_reader_that_does_not_read_loses_lines_and_is_told_how_many(pipe):
