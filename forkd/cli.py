@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import forkd
 from forkd.errors import ConfigError, ForkdError, NotRunning
+from forkd.log import keep_standard_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +25,12 @@ LATER = ("events", "logs", "scale", "signal", "stacks", "top", "upgrade")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` without the program's name, by default the process's own."""
+    keep_standard_descriptors()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         options = _parse(arguments)
         code: int = options.act(options)
-        sys.stdout.flush()
+        print(end="", flush=True)  # sys.stdout is None where it was closed
     except BrokenPipeError:
         # Whoever read us has seen enough. What is left in the buffer must not raise again when Python flushes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

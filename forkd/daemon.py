@@ -22,7 +22,7 @@ from forkd.core.events import ConfigRead, ConfigRefused, Stop
 from forkd.core.supervisor import Supervisor
 from forkd.errors import ConfigError, ForkdError
 from forkd.kernel import Kernel
-from forkd.log import Log, stamp
+from forkd.log import Log, keep_standard_descriptors, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,6 +131,7 @@ class Daemon:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the launcher on a configuration file; return its exit code."""
+    keep_standard_descriptors()
     (path,) = arguments
     process.set_title(f"forkd: launcher [{os.path.basename(path)}]")
     try:

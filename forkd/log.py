@@ -104,6 +104,15 @@ def _fitting(lines: list[bytes], room: int) -> list[bytes]:
     return fitting
 
 
+def keep_standard_descriptors() -> None:
+    """Open /dev/null where stdin, stdout or stderr is closed: the next file opened would take its place."""
+    for number in range(STDERR + 1):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
+
+
 def stamp(seconds: float) -> str:
     """Return a time of the wall clock (seconds since 1970) as ISO 8601 in UTC, to the millisecond."""
     whole, fraction = divmod(seconds, 1)

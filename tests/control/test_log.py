@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -124,3 +126,17 @@ def test_stamp_is_utc_to_the_millisecond():
 def test_printable_leaves_what_can_be_printed():
     assert printable("grüße – 你好") == "grüße – 你好"
     assert printable("a\tb\x00\u202e") == r"a\tb\x00\u202e"
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-", ">&-", "<&- 2>&-"])
+def test_nothing_takes_the_place_of_a_closed_standard_descriptor(tmp_path, closed):
+    """And a program that is run keeps what stands there."""
+    code = f"""
+import os
+from forkd.log import keep_standard_descriptors
+keep_standard_descriptors()
+number = os.open({str(tmp_path / "said")!r}, os.O_WRONLY | os.O_CREAT)
+os.write(number, f"{{number > 2}} {{[os.get_inheritable(n) for n in (0, 1, 2)]}}".encode())
+"""
+    subprocess.run(["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code], check=True)
+    assert (tmp_path / "said").read_text() == "True [True, True, True]"

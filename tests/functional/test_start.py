@@ -14,7 +14,7 @@ import sys
 
 import pytest
 
-from tests.functional.installed import APP, Installed
+from tests.functional.installed import APP, COMMAND, Installed
 from tests.waiting import until
 
 
@@ -144,3 +144,17 @@ def test_privileges_are_dropped_before_the_code_is_imported(forkd: Installed) ->
     forkd.start()
     uid, gid = pwd.getpwnam(user).pw_uid, grp.getgrnam("nogroup").gr_gid
     assert forkd.get() == f"{uid} {gid} {uid} {0o027}"
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-"])
+def test_a_start_with_closed_standard_descriptors_serves(forkd: Installed, closed: str) -> None:
+    forkd.configure({"web": forkd.web()})
+    forkd.process = subprocess.Popen(
+        ["sh", "-c", f'exec "$0" start --config "$1" {closed}', COMMAND, str(forkd.config)],
+        env=forkd.environment(), cwd=forkd.folder,
+    )  # fmt: skip
+    forkd.until_running()
+    assert os.readlink(f"/proc/{forkd.pid}/fd/2") == "/dev/null"
+    assert forkd.get().startswith("one ")
+    forkd.signal(signal.SIGTERM)
+    assert forkd.wait() == 0
