@@ -136,7 +136,7 @@ def _config_read(state: State, config: Config, now: float) -> None:
     if None in names:
         state.config = config
     state.generation += 1
-    touched = {name for name, spec in specs.items() if _want(state, spec)}
+    touched = {name for name, spec in specs.items() if _want(state, spec, now)}
     for name in gone:
         touched.add(name)
         _remove(state, state.services[name], now)
@@ -152,7 +152,7 @@ def _scope(request: Reload, touched: set[str]) -> set[str]:
     return {name for name in touched if request.service in {None, name}}
 
 
-def _want(state: State, spec: ServiceSpec) -> bool:
+def _want(state: State, spec: ServiceSpec, now: float) -> bool:
     """Want the new spec of a service; tell whether something is to be waited for."""
     generation = Generation(state.generation, spec)
     service = state.services.get(spec.name)
@@ -169,6 +169,7 @@ def _want(state: State, spec: ServiceSpec) -> bool:
     if service.wanted != RUNNING:
         service.settled = service.target
     if service.wanted == REMOVED:
+        resolve(state, service.name, {STOP}, "wanted again before it had stopped", now)
         service.wanted, service.quick = RUNNING, False
     return service.wanted == RUNNING
 
