@@ -58,7 +58,7 @@ def _one(state: State, request: Reload | Restart | Stop, now: float) -> None:
         refuse(state, kind, request.ticket, "the launcher is stopping", now)
     elif isinstance(request, Reload):
         state.pending.append(request)
-    elif request.service is not None and request.service not in state.services:
+    elif request.service is not None and not _known(state, request):
         refuse(state, kind, request.ticket, _unknown(request.service, state), now)
     elif isinstance(request, Restart):
         _restart(state, request, now)
@@ -66,6 +66,12 @@ def _one(state: State, request: Reload | Restart | Stop, now: float) -> None:
         assert request.service is not None  # to stop everything is another matter
         _stop_service(state, state.services[request.service], quick=request.quick, now=now)
         issue(state, STOP, request.ticket, {request.service}, now)
+
+
+def _known(state: State, request: Restart | Stop) -> bool:
+    """Tell whether there is such a service; one that was removed can still be told to stop faster."""
+    service = state.services.get(request.service or "")
+    return service is not None and (service.wanted != REMOVED or isinstance(request, Stop))
 
 
 def _unknown(name: str, state: State) -> str:
