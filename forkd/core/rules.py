@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from forkd.core.commands import Command
     from forkd.core.state import Generation, Service, State
 
+# Workers that were ordered and have not announced themselves: a zygote forks one after the other, so
+# more would only wait in its channel, whose room is small, while their `start_timeout` runs.
+STARTS_AT_ONCE = 64
+
 
 def apply(state: State, service: Service, now: float) -> Iterator[Command]:
     """Yield what is to be done for a service now.
@@ -138,7 +142,7 @@ def _fill_slots(state: State, service: Service, now: float) -> Iterator[Command]
     generation = service.generations[service.aim.generation]
     if not empty or not generation.imported:
         return
-    room = _room(service)
+    room = min(_room(service), STARTS_AT_ONCE - sum(worker.pid is None for worker in service.workers.values()))
     for index in empty:
         slot = service.slot(index)
         if room <= 0 or slot.backoff.retry_at > now:
@@ -169,6 +173,8 @@ def _stop_replaced(service: Service, now: float) -> Iterator[Command]:
     spare = len(service.ready()) - service.spec.workers
     at_once = imported and service.spec.reload == "restart"
     for worker in candidates:
+        if not worker.serving:
+            continue
         if worker.phase == STARTING:
             go = not service.matches(worker, service.aim) or service.aim == service.target
         elif keepers.get(worker.slot) is not worker or at_once:
