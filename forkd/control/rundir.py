@@ -42,7 +42,7 @@ class RuntimeDir:
         """Remove our files and let the next launcher in. The lock's own file stays: another may have it open."""
         self.listener.close()
         for name in (protocol.SOCKET, PID):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # gone, or not a file of ours any more: nothing to leave behind
                 os.unlink(name, dir_fd=self._folder)
         self._close()
 
@@ -64,12 +64,16 @@ class RuntimeDir:
     def _write_pid(self) -> None:
         """Write the file aside and rename it: whoever reads it finds a whole one."""
         aside = f"{PID}.new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(aside, dir_fd=self._folder)
-        file = self._open(aside, os.O_WRONLY | os.O_EXCL, 0o644)
-        os.write(file, f"{os.getpid()}\n".encode())
-        os.close(file)
-        os.rename(aside, PID, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(aside, dir_fd=self._folder)
+            with open(self._open(aside, os.O_WRONLY | os.O_EXCL, 0o644), "wb", buffering=0) as file:
+                file.write(f"{os.getpid()}\n".encode())
+            os.rename(aside, PID, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(aside, dir_fd=self._folder)
+            raise ForkdError(f"cannot write {os.path.join(self.path, PID)}: {error.strerror}") from None
 
     def _open(self, name: str, how: int, mode: int = 0o600) -> int:
         try:

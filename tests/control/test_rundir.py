@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import stat
 
@@ -107,3 +108,33 @@ def test_a_path_too_long_for_a_socket_leaves_no_lock_behind(short_tmp):
     for _ in range(2):
         with pytest.raises(ForkdError, match="cannot listen"):
             RuntimeDir(str(run))
+
+
+@pytest.mark.parametrize("name", ["forkd.pid", "forkd.pid.new", "forkd.lock", "forkd.sock"])
+def test_a_directory_where_a_file_should_be_is_told(short_tmp, name):
+    (short_tmp / name).mkdir()
+    with pytest.raises(ForkdError, match=rf"cannot .* (unix:)?{short_tmp}/forkd\.(pid|lock|sock): "):
+        RuntimeDir(str(short_tmp))
+    assert (short_tmp / "forkd.pid.new").exists() == (name == "forkd.pid.new")
+    (short_tmp / name).rmdir()
+    RuntimeDir(str(short_tmp)).release()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half(short_tmp):
+    # The kernel kills by SIGXFSZ unless it is ignored, which Python does: the write fails as on a full disk.
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limit[1]))
+    try:
+        with pytest.raises(ForkdError, match=rf"cannot write {short_tmp}/forkd\.pid: File too large"):
+            RuntimeDir(str(short_tmp))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert [entry.name for entry in short_tmp.iterdir()] == ["forkd.lock"]
+
+
+def test_a_directory_in_the_place_of_the_socket_stays_at_release(short_tmp):
+    held = RuntimeDir(str(short_tmp))
+    (short_tmp / "forkd.sock").unlink()
+    (short_tmp / "forkd.sock").mkdir()
+    held.release()
+    assert sorted(entry.name for entry in short_tmp.iterdir()) == ["forkd.lock", "forkd.sock"]
