@@ -14,15 +14,11 @@ SECONDS = 30.0
 
 def measure() -> None:
     """Print memory, wake-ups and processor time of each peer's main process, with two workers at rest."""
-    rows = []
-    for peer in (*peers.web(), *peers.processes()):
-        if peer.installed:
-            with peers.running(peer, workers=2) as server:
-                rows.append([peer.name, *_rest(server.pid)])
+    found = peers.measured((*peers.web(), *peers.processes()), 2, lambda _, server: _rest(server.pid))
     figures.table(
         f"The main process at rest ({SECONDS:.0f} s, two workers)",
         ["", "resident", "proportional", "wake-ups per second", "CPU"],
-        rows,
+        [[peer.name, *cells] for peer, cells in found],
     )
 
 

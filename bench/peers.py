@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from bench.client import ask_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+T = TypeVar("T")
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parent.parent
@@ -71,10 +73,9 @@ class Peer(NamedTuple):
     config: str = ""
     rest: float = 1.5
 
-    @property
-    def installed(self) -> bool:
-        """Whether its command is in this environment."""
-        return (BIN / self.command[0]).exists()
+
+class NotServing(Exception):
+    """A peer did not come up; its text has what it printed."""
 
 
 class Running(NamedTuple):
@@ -115,6 +116,18 @@ def processes() -> list[Peer]:
     ]
 
 
+def measured(chosen: Iterable[Peer], workers: int, measure: Callable[[Peer, Running], T]) -> list[tuple[Peer, T]]:
+    """Return what `measure` finds of each peer; one that is not installed or does not serve is told of and left out."""
+    found = []
+    for peer in chosen:
+        try:
+            with running(peer, workers) as server:
+                found.append((peer, measure(peer, server)))
+        except (NotServing, FileNotFoundError) as problem:
+            print(f"{peer.name}: {problem}", file=sys.stderr)
+    return found
+
+
 @contextlib.contextmanager
 def running(peer: Peer, workers: int) -> Iterator[Running]:
     """Start a peer, yield once it answers, and end it with all its processes."""
@@ -152,7 +165,7 @@ def _await_answer(process: subprocess.Popen[bytes], port: int, work: Path) -> No
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
                 message = f"it does not serve:\n{(work / 'output').read_text('utf-8', 'replace')[-3000:]}"
-                raise RuntimeError(message) from None
+                raise NotServing(message) from None
             time.sleep(0.05)
         else:
             return

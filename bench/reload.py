@@ -29,15 +29,13 @@ class Outcome(NamedTuple):
 
 def measure() -> None:
     """Print what the visitors of each peer saw, with two workers."""
-    rows = []
-    for peer in peers.web():
-        if peer.installed and peer.name != "uWSGI":  # its wheel cannot execute itself again, which its reload needs
-            with peers.running(peer, workers=2) as server:
-                rows.append([peer.name, *_cells(_visit(server))])
+    # uWSGI's wheel cannot execute itself again, which its reload needs.
+    chosen = [peer for peer in peers.web() if peer.name != "uWSGI"]
+    found = peers.measured(chosen, 2, lambda _, server: _visit(server))
     figures.table(
         f"{RELOADS} HUPs under load (2 visitors with keep-alive, 2 without, up to 200 requests/s each)",
         ["", "requests", "failed", "slowest before", "slowest during", "ratio", "new code serves", "last old answer"],
-        rows,
+        [[peer.name, *_cells(seen)] for peer, seen in found],
     )
 
 

@@ -16,7 +16,7 @@ ROUNDS = 15
 
 def measure() -> None:
     """Print the median, the fastest and the slowest of some kills, for each peer with one worker."""
-    found = [(peer, _kills(peer)) for peer in (*peers.web(), *peers.processes()) if peer.installed]
+    found = peers.measured((*peers.web(), *peers.processes()), 1, _kills)
     ours = statistics.median(found[0][1])
     rows = [
         [
@@ -35,9 +35,8 @@ def measure() -> None:
     )
 
 
-def _kills(peer: peers.Peer) -> list[float]:
-    with peers.running(peer, workers=1) as server:
-        return [_kill(server.port, peer.rest) for _ in range(ROUNDS if peer.rest < 5 else ROUNDS // 3)]
+def _kills(peer: peers.Peer, server: peers.Running) -> list[float]:
+    return [_kill(server.port, peer.rest) for _ in range(ROUNDS if peer.rest < 5 else ROUNDS // 3)]
 
 
 def _kill(port: int, rest: float) -> float:
