@@ -18,18 +18,17 @@ if TYPE_CHECKING:
     from forkd.kernel.listeners import Listener
 
 TURN_LIMIT = 16  # messages of one sender that are read before everyone else has had a turn
-LIFE_LIMIT = 1000  # messages of one sender; an honest one has a handful to send
+LIFE_LIMIT = 100  # messages of one sender; an honest one has a handful to send
 
 
-def greeting(zygote: Zygote, launcher_pid: int, listeners: Sequence[Listener], wards: int) -> dict[str, Any]:
-    """Write the first message to a zygote; the listeners' descriptors go with it, and `wards` adoptions follow."""
+def greeting(zygote: Zygote, launcher_pid: int, listeners: Sequence[Listener]) -> dict[str, Any]:
+    """Write the message that makes a zygote of a process; the listeners' descriptors go with it."""
     return {
         "type": "spec",
         "protocol": PROTOCOL,
         "spec": decode.spec_to(zygote.spec),
         "generation": zygote.generation,
         "launcher_pid": launcher_pid,
-        "wards": wards,
         "listen": [one.address for one in listeners],
     }
 
@@ -51,7 +50,8 @@ def understand(one: Offspring, message: Message) -> Event:
         raise ProtocolError(msg)
     announced = one.pid is not None
     match one, message.body["type"]:
-        case (_, "failed"):
+        case (_, "failed") if not one.failed:
+            one.failed = True
             return Failed(one.id, _text(message, "error"), _text(message, "traceback"))
         case (Zygote(), "imported"):
             return Ready(one.id)

@@ -17,7 +17,7 @@ from forkd.kernel.listeners import Listeners
 from forkd.kernel.offspring import Family, Offspring, Worker, Zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from forkd.channel import Channel
     from forkd.core.commands import Retire, Signal, StartZygote
@@ -79,6 +79,9 @@ class Nursery:
         """Let the generation's zygote end, and close the listeners that nobody else needs."""
         for zygote in self._family.zygotes(command.service):
             if zygote.generation == command.generation:
+                # Said, and not only meant by closing the channel: that would be the launcher's death.
+                with contextlib.suppress(ChannelClosed, ProtocolError):
+                    zygote.channel.send({"type": "retire"})
                 self._deafen(zygote)
                 zygote.channel.close()
         self._listeners.release(command.service, command.generation)
@@ -130,14 +133,11 @@ class Nursery:
             self._family.add(zygote)
             listeners = self._listeners.acquire(spec, command.generation)
             # The channel keeps it until the zygote reads it: what can fail, fails before there is a process.
-            wards = len(self._family.unattended(spec.name))
-            upper.send(
-                hearing.greeting(zygote, os.getpid(), listeners, wards), [one.sock.fileno() for one in listeners]
-            )
+            self._attend(spec.name)
+            upper.send(hearing.greeting(zygote, os.getpid(), listeners), [one.sock.fileno() for one in listeners])
             pid = process.fork(partial(self._become_zygote, spec, lower, self._listeners.runtime_dir), self._reset)
         self._family.announce(zygote, pid)
         self._selector.watch(upper, partial(self._hear, zygote, hearing.TURN_LIMIT))
-        self._attend(spec.name)
         return [Started(zygote.id, pid)]
 
     def _spawn(self, command: Spawn) -> list[Event]:
@@ -211,15 +211,27 @@ class Nursery:
     def _attend(self, service: str) -> None:
         """Have the newest zygote look after the workers of those that are gone, should the launcher be killed."""
         zygotes = self._family.zygotes(service)
-        for worker, pid in self._family.unattended(service) if zygotes else []:
-            pidfd = os.pidfd_open(pid)
-            try:
-                zygotes[-1].channel.send({"type": "adopt", "id": worker.id, "pid": pid}, [pidfd])
-                worker.zygote = zygotes[-1].id
-            except (ChannelClosed, ProtocolError):
-                return  # this one ends as well, and that will be noticed
-            finally:
-                os.close(pidfd)
+        wards = self._family.unattended(service) if zygotes else []
+        for first in range(0, len(wards), channel.FDS_LIMIT):
+            if not _hand_over(zygotes[-1], wards[first : first + channel.FDS_LIMIT]):
+                return  # whatever is short now: the next zygote takes them
+
+
+def _hand_over(zygote: Zygote, wards: Sequence[tuple[Worker, int]]) -> bool:
+    """Tell a zygote of workers to look after, each by its pid and a pidfd; tell whether it was told."""
+    pidfds: list[int] = []
+    try:
+        for _, pid in wards:
+            pidfds.append(os.pidfd_open(pid))
+        zygote.channel.send({"type": "adopt", "pids": [pid for _, pid in wards]}, pidfds)
+    except (OSError, ChannelClosed, ProtocolError):
+        return False
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
+    for worker, _ in wards:
+        worker.zygote = zygote.id
+    return True
 
 
 def _next_dead() -> int | None:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 class Offspring:
     """One incarnation, from its command to its Exited.
 
-    `pid` is None for a worker that has not announced itself. `heard` counts its messages and
-    `deaf` says that its channel has ended or is not listened to any more.
+    `pid` is None for a worker that has not announced itself. `heard` counts its messages, `failed` says
+    that one of them was its last words, and `deaf` that its channel has ended or is not listened to any more.
     """
 
-    __slots__ = ("channel", "deaf", "generation", "heard", "id", "pid", "spec")
+    __slots__ = ("channel", "deaf", "failed", "generation", "heard", "id", "pid", "spec")
 
     def __init__(self, id: int, spec: ServiceSpec, generation: int, channel: Channel) -> None:
         self.id = id
@@ -28,7 +28,7 @@ class Offspring:
         self.channel = channel
         self.pid: int | None = None
         self.heard = 0
-        self.deaf = False
+        self.deaf = self.failed = False
 
     def close(self) -> None:
         """Close what the launcher holds of it."""

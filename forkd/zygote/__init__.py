@@ -57,12 +57,13 @@ class Zygote:
         poller = poll()
         poller.register(self._channel.fileno(), POLLIN)
         poller.register(self._undertaker.fileno(), POLLIN)
+        retired = False
         with contextlib.suppress(ChannelClosed):
-            while True:
+            while not retired:
                 if poller.poll(_QUIET if self._spare is None else None):
                     self._undertaker.bury()
-                    if message := self._channel.receive():
-                        self._obey(message)
+                    message = self._channel.receive()
+                    retired = message is not None and self._obey(message)
                 else:
                     self._fork_spare()
         # First of all: somebody may be waiting to take the ports.
@@ -70,19 +71,24 @@ class Zygote:
             listener.close()
         if self._spare is not None:
             self._spare.close()
-        self._undertaker.finish(self._life.spec.stop_timeout)
+        if not retired:
+            self._undertaker.finish(self._life.spec.stop_timeout)
 
-    def _obey(self, message: Message) -> None:
+    def _obey(self, message: Message) -> bool:
+        """Do what the launcher says; tell whether that was to end, and leave what workers there are to others."""
         match message.body:
             case {"type": "fork"}:
                 self._spawn(message)
                 for fd in message.fds:
                     os.close(fd)
-            case {"type": "adopt", "pid": int(pid)}:
-                self._undertaker.take_in(pid, message.fds[0])
+            case {"type": "adopt"}:
+                self._undertaker.adopt(message)
+            case {"type": "retire"}:
+                return True
             case _:
                 msg = f"the launcher said {message.body['type']!r}, which this zygote does not understand"
                 raise ProtocolError(msg)
+        return False
 
     def _spawn(self, message: Message) -> None:
         """Have the spare become the worker; when there is none, or it has been killed, a new one."""
@@ -107,8 +113,9 @@ class Zygote:
             self._spare = self._fork()
 
     def _fork(self) -> Spare:
-        if sys.stdout is not None:
-            sys.stdout.flush()  # what is left in the buffer would be written by every worker again
+        # What is left in the buffer would be written by every worker again; the code may have closed or replaced it.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            sys.stdout.flush()
         gc.freeze()
         return fork_ahead(self._let_go, self._become, self._life.launcher_pid)
 

@@ -16,6 +16,7 @@ from forkd.channel import PROTOCOL
 from forkd.config import decode
 from forkd.errors import ChannelClosed, ProtocolError
 from forkd.zygote import Life, Zygote, open_listeners
+from forkd.zygote.guard import guarded
 from forkd.zygote.undertaker import Undertaker
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def live(upper: Channel, load: Callable[[ServiceSpec], Callable[[], Service]]) -
     except ChannelClosed:
         return 1
     try:
-        build = _import(life, undertaker, load)
+        with guarded(life, undertaker):
+            build = _import(life, load)
         upper.send({"type": "imported"})
         Zygote(life, upper, build, undertaker).run()
     except BaseException as error:  # noqa: BLE001 -- the code may raise what it likes, SystemExit too
@@ -58,15 +60,13 @@ def live(upper: Channel, load: Callable[[ServiceSpec], Callable[[], Service]]) -
 
 def _receive_life(upper: Channel, undertaker: Undertaker) -> Life:
     """Take the spec, and the workers that an earlier zygote has left behind."""
-    message = _next(upper)
+    while (message := _next(upper)) and message.body["type"] == "adopt":
+        undertaker.adopt(message)
     if message is None or message.body.get("protocol") != PROTOCOL:
         msg = f"the launcher does not speak version {PROTOCOL} of the channel's protocol: restart it after an upgrade"
         raise ProtocolError(msg)
     body = message.body
     listeners = open_listeners(body["listen"], message.fds)
-    for _ in range(body["wards"]):
-        if ward := _next(upper):
-            undertaker.take_in(ward.body["pid"], ward.fds[0])
     return Life(decode.spec_from(body["spec"]), body["generation"], body["launcher_pid"], listeners)
 
 
@@ -75,13 +75,10 @@ def _next(upper: Channel) -> Message | None:
     return upper.receive()
 
 
-def _import(
-    life: Life, undertaker: Undertaker, load: Callable[[ServiceSpec], Callable[[], Service]]
-) -> Callable[[], Service] | None:
+def _import(life: Life, load: Callable[[ServiceSpec], Callable[[], Service]]) -> Callable[[], Service] | None:
     """Import the service's code, unless its workers are to do that."""
     spec = life.spec
     process.set_title(f"forkd: {spec.name} zygote gen {life.generation}")
-    _end_with_launcher(life, undertaker)
     threadgroup.prepare(spec.concurrency)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
@@ -90,27 +87,10 @@ def _import(
     build = load(spec) if spec.preload else None
     if spec.preload:
         worker.log_to_stderr(f"{spec.name} zygote")
-    _do_nothing_on(*_FOR_WORKERS)  # whatever the code has done about them
-    process.die_with_parent(0)
+    # Whatever the code has done about them: the zygote reaps its forks itself.
+    _do_nothing_on(*_FOR_WORKERS)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return build
-
-
-def _end_with_launcher(life: Life, undertaker: Undertaker) -> None:
-    """See to it that the launcher's death ends the import; later the channel says it.
-
-    Whatever is imported may never return, so KILL it is, unless there are workers to bury first.
-    """
-
-    def bury(_number: int, _frame: FrameType | None) -> None:
-        if os.getppid() != life.launcher_pid:
-            undertaker.finish(life.spec.stop_timeout)
-            os._exit(1)
-
-    if undertaker.wards:
-        signal.signal(signal.SIGTERM, bury)
-    process.die_with_parent(signal.SIGTERM if undertaker.wards else signal.SIGKILL)
-    if os.getppid() != life.launcher_pid:
-        raise ChannelClosed
 
 
 def _do_nothing_on(*numbers: signal.Signals) -> None:

@@ -7,7 +7,10 @@ import os
 import signal
 import time
 from select import EPOLLIN, epoll  # as in the zygote
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from forkd.channel import Message
 
 
 class Ward(NamedTuple):
@@ -41,6 +44,11 @@ class Undertaker:
             self._epoll.register(pidfd, EPOLLIN)
         except ProcessLookupError:
             os.close(pidfd)  # it has died and been reaped
+
+    def adopt(self, message: Message) -> None:
+        """Take in the workers that the launcher's message brings, a pidfd each."""
+        for pid, pidfd in zip(message.body["pids"], message.fds, strict=True):
+            self.take_in(pid, pidfd)
 
     def bury(self, timeout: float = 0) -> list[Ward]:
         """Let go of the workers that have died, waiting at most so many seconds for one."""

@@ -8,6 +8,7 @@ import pytest
 
 from forkd.core.commands import ABRT, HUP, KILL, QUIT, SIGNALS, TERM, ReadConfig, Retire, Signal, Spawn, StartZygote
 from forkd.core.events import ConfigRead, ConfigRefused, Draining, Exited, Failed, Ready, Reload, Restart, Started, Stop
+from forkd.core.rules import STARTS_AT_ONCE
 from forkd.core.spec import RestartSpec
 from tests.core.puppet import Puppet, service
 
@@ -520,3 +521,14 @@ def test_an_old_worker_that_cannot_start_during_a_roll_is_no_fault_of_the_new_co
     world.tell(Ready(world.zygote(2)))
     world.advance(0.2)
     assert world.slots() == {0: ("ready", 2)}
+
+
+def test_a_zygote_is_not_told_to_fork_more_than_it_can_hear() -> None:
+    world = Puppet(service(workers=0))
+    world.unborn.add(2)
+    world.config = world.config._replace(services=(service(workers=200),))
+    world.take()
+    world.tell(Reload())
+    assert len(world.take(Spawn)) == STARTS_AT_ONCE
+    world.tell(Started(world.worker(0), 99))
+    assert len(world.take(Spawn)) == 1

@@ -79,6 +79,19 @@ def _spin(forkd: Installed) -> None:
         forkd.get("/spin", timeout=30)
 
 
+def test_a_zygote_that_is_still_importing_does_not_keep_stuck_workers_alive(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(stop_timeout=0.5)})
+    service = forkd.start().service()
+    forkd.write("app.py", "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+                "open('importing', 'w').close()\nwhile True:\n    time.sleep(60)\n")  # fmt: skip
+    os.kill(service["zygote_pid"], signal.SIGKILL)
+    until((forkd.folder / "importing").exists, what="the successor importing")
+    os.kill(service["workers"][0]["pid"], signal.SIGSTOP)
+    forkd.signal(signal.SIGKILL)
+    forkd.wait()
+    until(lambda: not forkd.left(), what="nothing left")
+
+
 def test_killed_in_the_middle_of_a_start(forkd: Installed) -> None:
     forkd.configure({"web": forkd.web(workers=8)})
     forkd.start(ready=False)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from tests.functional.installed import APP, Installed, loads
+from tests.waiting import until
 
 
 def test_code_that_does_not_import_is_rolled_back(forkd: Installed) -> None:
@@ -74,3 +78,32 @@ def test_a_configuration_that_does_not_validate_changes_nothing(forkd: Installed
     assert 'did you mean "workers"?' in done.stderr
     assert forkd.workers() == before
     assert forkd.status()["forkd"]["last_reload"]["ok"] is False
+
+
+NEVER_READY = """
+import forkd
+
+class Third(forkd.Server):
+    def start(self):
+        open("starting", "w").close()
+        while not __import__("os").path.exists("go"):
+            pass
+        raise RuntimeError("never ready")
+"""
+
+
+def test_a_rollback_leaves_workers_alone_whose_own_zygote_died_meanwhile(forkd: Installed) -> None:
+    forkd.write("third.py", "import forkd\n\nclass Third(forkd.Server):\n    pass\n")
+    forkd.configure({"third": {"server": "third:Third", "workers": 2, "stop_timeout": 0.2, "kill_timeout": 5}})
+    service = forkd.start().service("third")
+    forkd.write("third.py", NEVER_READY)
+    forkd.signal(signal.SIGHUP)
+    until((forkd.folder / "starting").exists, what="a worker of the new code starting")
+    os.kill(service["zygote_pid"], signal.SIGKILL)
+    until(lambda: forkd.service("third")["zygote_pid"] != service["zygote_pid"], what="the old zygote gone")
+    (forkd.folder / "go").touch()
+    forkd.write("third.py", "import forkd\n\nclass Third(forkd.Server):\n    pass\n")
+    forkd.until_running(generation=2)
+    until(lambda: len(forkd.titles()) == 4, what="the new code gone")
+    assert forkd.service("third")["workers"][0]["last_exit"]["reason"].startswith("RuntimeError")
+    assert {w["pid"] for w in forkd.service("third")["workers"]} == {w["pid"] for w in service["workers"]}
