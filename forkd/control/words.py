@@ -23,6 +23,9 @@ _SENTENCES = {
 }
 
 
+_ENDS = {"import_failed", "failed", "exited"}
+
+
 class Line(NamedTuple):
     """A piece of news for people: how much it matters, whom it is about (`shop/0`, `shop`, `launcher`), and what."""
 
@@ -40,6 +43,8 @@ def say(news: News) -> Line:
 
 
 def _said(news: News) -> tuple[str, str]:
+    if news.pid is None and news.kind in _ENDS:
+        return _never_ran(news)
     if news.kind == "exited":
         return "info" if news.ok else "warning", f"pid {news.pid} exited: {news.text}"
     if news.kind == "reload_ended":
@@ -48,3 +53,10 @@ def _said(news: News) -> tuple[str, str]:
         return "debug", f"request {news.ticket} {'done' if news.ok else f'failed: {news.text}'}"
     level, pattern = _SENTENCES.get(news.kind, ("info", f"{news.kind} {{text}}"))
     return level, pattern.format(**news._asdict())
+
+
+def _never_ran(news: News) -> tuple[str, str]:
+    """Say of what never was a process why not; once, at its end, which comes at once and has the reason."""
+    if news.kind != "exited":
+        return "debug", f"failed: {news.text}"
+    return ("info", f"not started: {news.text}") if news.ok else ("error", f"could not be started: {news.text}")

@@ -54,11 +54,11 @@ def test_what_is_no_request_is_refused_with_its_reason(line, why):
 
 
 def test_an_answer_is_one_line_whatever_is_in_it():
-    news = News("failed", "shop", 0, 7, text="first\nsecond")
+    news = News("failed", "shop", 0, 7, 12, text="first\nsecond")
     line = protocol.news_line(news, words.say(news))
     assert line.count(b"\n") == 1
     assert json.loads(line) == {
-        "news": {"kind": "failed", "service": "shop", "slot": 0, "id": 7, "text": "first\nsecond"},
+        "news": {"kind": "failed", "service": "shop", "slot": 0, "id": 7, "pid": 12, "text": "first\nsecond"},
         "level": "error",
         "origin": "shop/0",
         "text": "failed: first\nsecond",
@@ -76,6 +76,12 @@ def test_an_answer_is_one_line_whatever_is_in_it():
             News("exited", "shop", 3, 7, 12, ok=False, text="died of SIGSEGV"),
             ("warning", "shop/3", "pid 12 exited: died of SIGSEGV"),
         ),
+        (News("import_failed", "shop", None, 7, text="port taken"), ("debug", "shop", "failed: port taken")),
+        (
+            News("exited", "shop", None, 7, ok=False, text="port taken"),
+            ("error", "shop", "could not be started: port taken"),
+        ),
+        (News("exited", "shop", 3, 7, ok=True, text="stopped"), ("info", "shop/3", "not started: stopped")),
         (News("reload_ended", ok=True), ("info", "launcher", "reload done")),
         (News("reload_ended", ok=False, text="no"), ("error", "launcher", "reload failed: no")),
         (News("ended", ticket=4, ok=True), ("debug", "launcher", "request 4 done")),
