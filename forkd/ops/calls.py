@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from forkd.errors import ForkdError
+from forkd.control.client import Client as Control
+from forkd.errors import ForkdError, NotRunning
 from forkd.rpc.client import Client
+from forkd.rpc.errors import NoSuchTopic, RemoteError, Timeout, WorkerLost
 
 
 class Call(NamedTuple):
@@ -20,13 +22,23 @@ class Call(NamedTuple):
 
 
 def call(what: Call, runtime_dir: str) -> Any:
-    """Return what the method returns; raises ForkdError for a call that cannot be made and one that failed."""
+    """Return what the method returns; raises ForkdError for a call that cannot be made and one that failed.
+
+    NotRunning, where nobody took the call and no launcher answers either.
+    """
     topic, _, method = what.method.rpartition(".")
     if not topic or not method:
         raise ForkdError(f"expected TOPIC.METHOD, got {what.method!r}")
     arguments = dict(_argument(text) for text in what.arguments)
-    with Client(topic, timeout=what.timeout, runtime_dir=runtime_dir) as client:
-        return client.call(method, **arguments)
+    try:
+        with Client(topic, timeout=what.timeout, runtime_dir=runtime_dir) as client:
+            return client.call(method, **arguments)
+    except RemoteError as error:
+        raise ForkdError(f"{what.method} raised {error}") from error
+    except (NoSuchTopic, Timeout, WorkerLost):
+        if (absence := _absence(runtime_dir)) is not None:
+            raise absence from None
+        raise
 
 
 def shown(result: Any, *, as_json: bool) -> str:
@@ -37,6 +49,17 @@ def shown(result: Any, *, as_json: bool) -> str:
         return result
     text: str = yaml.safe_dump(result, sort_keys=False, allow_unicode=True)
     return text.removesuffix("...\n").rstrip("\n")
+
+
+def _absence(runtime_dir: str) -> NotRunning | None:
+    """Return the error that no launcher runs there; None where one does, if only one that we may not control."""
+    try:
+        with Control(runtime_dir):
+            return None
+    except NotRunning as error:
+        return error
+    except ForkdError:
+        return None
 
 
 def _argument(text: str) -> tuple[str, Any]:
