@@ -27,6 +27,12 @@ def test_every_invariant_holds_in_every_history(part):
     assert exercised >= {"reload: rolled out", "reload: rolled back", "fault: worker died", "fault: zygote died"}
 
 
+def test_every_invariant_holds_where_few_workers_may_start_at_once(monkeypatch):
+    monkeypatch.setattr("forkd.core.rules.STARTS_AT_ONCE", 1)
+    done = batch.run(range(100))
+    assert not done.failed, batch.describe(done.failed[0])
+
+
 def test_a_seed_always_tells_the_same_history():
     assert _told(7) == _told(7)
     assert len(_told(7)) > 10

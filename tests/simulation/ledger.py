@@ -239,6 +239,10 @@ class Ledger:
         """Return the living workers that a surge counts: not those that drain of their own accord."""
         return [life for life in self.living(service) if life.asked or life.draining is None]
 
+    def unborn(self, service: str) -> int:
+        """Return how many workers were ordered and have not announced themselves."""
+        return sum(life.started is None for life in self.living(service))
+
     def stood_still(self, late: float, slept: float) -> None:
         """Write down that the launcher slept for `slept` seconds and woke up `late` seconds after its deadline.
 

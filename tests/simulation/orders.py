@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from forkd.core import commands
+from forkd.core import commands, rules
 from forkd.core.commands import ABRT, HUP, KILL, QUIT, TERM
 
 if TYPE_CHECKING:
@@ -96,6 +96,9 @@ def _spawn(ledger: Ledger, command: commands.Spawn, now: float) -> None:
     wait = ledger.waits.slot(service, command.slot)
     if now < wait.until - EPSILON:
         raise Violation(f"{service}: slot {command.slot} is filled {wait.until - now:.3f} s before its backoff is over")
+    unborn = ledger.unborn(service)
+    if unborn >= rules.STARTS_AT_ONCE:
+        raise Violation(f"{service}: a spawn while {unborn} others have not announced themselves")
     counted = ledger.counted(service)
     before = ledger.generations.get((service, ledger.settled.get(service, 0)))
     specs = [ledger.configured[service], *(life.spec for life in counted), *([before] if before else [])]

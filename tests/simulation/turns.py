@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from forkd.core import rules
 from forkd.core.commands import HUP, KILL, QUIT
-from forkd.core.events import Reload, Stop
+from forkd.core.events import Reload, Restart, Stop
 from tests.simulation.orders import EPSILON, Violation, force_due, zygote_due
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _refilled(ledger: Ledger, shown: dict[str, Any], deadline: float | None, now
     other = ledger.configured[name]  # of these two one is aimed at
     room = min(spec.workers, other.workers) + min(spec.surge, other.surge)
     held = {life.slot for life in lives if not life.asked and life.draining is None}
-    full = len(lives) >= room
+    full = len(lives) >= room or ledger.unborn(name) >= rules.STARTS_AT_ONCE
     for slot in range(min(spec.workers, other.workers)):
         if slot not in held and not full:
             _waits(("slot", slot, name), ledger.waits.slot(name, slot), deadline, now)
@@ -108,6 +109,8 @@ def _settled(ledger: Ledger, service: str, generation: int) -> None:
 def check_done(ledger: Ledger, asked: Asked) -> None:
     """Raise Violation unless what an operator was told to be done is done; nothing else was asked since."""
     request = asked.request
+    if isinstance(request, Restart) and request.service is not None and request.service not in ledger.configured:
+        raise Violation(f"{request} is done, and there is no such service")
     for service in ledger.named(request) - (set() if isinstance(request, Stop) else ledger.stopped):
         lives = ledger.living(service)
         if isinstance(request, Stop):
