@@ -116,8 +116,16 @@ def _order(options: argparse.Namespace) -> int:
 
     request = Request(options.command, options.service, getattr(options, "quick", False))
     with Client(_runtime_dir(options)) as client:
+        if request.service is not None:
+            orders.check_service(request, client.status(), _configured)
         orders.give(client, request, wait=options.wait)
     return DONE
+
+
+def _configured(path: str) -> set[str]:
+    from forkd import config  # lazy: for a mistyped service, or a new one
+
+    return {spec.name for spec in config.read(path).services}
 
 
 def _call(options: argparse.Namespace) -> int:

@@ -9,10 +9,31 @@ from forkd.errors import ForkdError
 from forkd.log import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from forkd.control.client import Client
     from forkd.control.protocol import Request
 
 _QUIET = {"debug"}
+# What a reload's last line says: whoever asked for it need not read it thrice.
+_SAID_AT_THE_END = {"config_refused", "reload_ended"}
+
+
+def check_service(request: Request, picture: dict[str, Any], configured: Callable[[str], set[str]]) -> None:
+    """Raise ForkdError for a service that the launcher has not, so that it need not be asked.
+
+    A reload may name one that is only in the configuration by now: `configured` gives the names in a file.
+    """
+    names = [one["name"] for one in picture["services"]]
+    if request.service is None or request.service in names:
+        return
+    try:
+        if request.verb == "reload" and request.service in configured(picture["forkd"]["config"]):
+            return
+    except ForkdError:  # it is for the launcher to read and to refuse; here it may look otherwise
+        return
+    there = ", ".join(names) or "none"
+    raise ForkdError(f"{request.verb} failed: no service is named {request.service!r}; there are: {there}")
 
 
 def give(client: Client, request: Request, *, wait: bool) -> None:
@@ -29,7 +50,7 @@ def give(client: Client, request: Request, *, wait: bool) -> None:
             over = True
             _judge(answer, request)
         elif "news" in answer and not over:
-            _tell(answer)
+            _tell(answer, request)
     if not (over or stops_all):
         raise ForkdError(f"{request.verb}: the launcher went away before it was done")
 
@@ -39,7 +60,13 @@ def _judge(answer: dict[str, Any], request: Request) -> None:
         raise ForkdError(f"{request.verb} failed: {answer.get('text') or 'nobody said why'}")
 
 
-def _tell(answer: dict[str, Any]) -> None:
-    if answer.get("level") not in _QUIET:
+def _tell(answer: dict[str, Any], request: Request) -> None:
+    repeated = request.verb == "reload" and answer.get("level") == "error" and _kind(answer) in _SAID_AT_THE_END
+    if answer.get("level") not in _QUIET and not repeated:
         for line in str(answer.get("text")).splitlines():
             print(printable(f"{answer.get('origin')}: {line}"), file=sys.stderr, flush=True)
+
+
+def _kind(answer: dict[str, Any]) -> object:
+    news = answer["news"]
+    return news.get("kind") if isinstance(news, dict) else None

@@ -233,11 +233,24 @@ def test_orders_tell_their_progress_on_stderr_and_end_well(forkd: Installed) -> 
     assert forkd.status()["forkd"]["last_reload"]["ok"] is True
 
 
+@pytest.mark.parametrize("wait", ["--wait", "--no-wait"])
 @pytest.mark.parametrize("verb", ["reload", "restart", "stop"])
-def test_an_order_for_a_service_that_does_not_exist_fails(running: Installed, verb: str) -> None:
-    done = running.run(verb, "wbe")
+def test_an_order_for_a_service_that_does_not_exist_fails_and_is_not_given(
+    running: Installed, verb: str, wait: str
+) -> None:
+    done = running.run(verb, "wbe", wait)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f"forkd: {verb} failed: no service is named 'wbe'; there are: web, adder"
+    assert only_line(done.stderr) == f"forkd: {verb} failed: no service is named 'wbe'; there are: web, adder"
+    assert running.status()["forkd"]["last_reload"] is None
+
+
+def test_a_reload_may_name_a_service_that_is_new_in_the_configuration(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web()})
+    forkd.start()
+    forkd.configure({"web": forkd.web(), "adder": {"server": "adder:Adder", "topic": "adder"}})
+    done = forkd.run("reload", "adder")
+    assert done.returncode == 0, done.stderr
+    assert forkd.service("adder")["state"] == "running"
 
 
 def test_a_reload_that_cannot_be_says_why_and_status_too(forkd: Installed) -> None:
@@ -248,7 +261,8 @@ def test_a_reload_that_cannot_be_says_why_and_status_too(forkd: Installed) -> No
     for where in ([], ["-c", str(forkd.config)]):
         done = forkd.run("reload", *where)
         assert done.returncode == 1
-        assert "services.web.server" in done.stderr
+        assert done.stderr.count("services.web.server") == 1
+        assert done.stderr.splitlines()[-1].startswith("forkd: reload failed: ")
     assert "services.web.server" in forkd.status()["forkd"]["last_reload"]["error"]
     assert "services.web.server" in forkd.run("status", "-c", str(forkd.config)).stdout
     forkd.config.write_text(good)
