@@ -92,7 +92,8 @@ def _others_than(forkd: Installed, victim: int) -> bool:
 
 
 def _full_strength_without(forkd: Installed, victim: int) -> bool:
-    return str(victim) not in str(forkd.until_running()["services"])
+    services = forkd.until_running()["services"]
+    return victim not in {s["zygote_pid"] for s in services} | {w["pid"] for s in services for w in s["workers"]}
 
 
 def _resources(pid: int) -> tuple[int, int]:
