@@ -122,7 +122,7 @@ class History:
         return self.world.calm and not self.world.healed and not self.watch.ledger.stopping
 
     def _shown(self) -> dict[str, dict[str, Any]]:
-        return {service["name"]: service for service in self.watch.snapshot(self.world.timeline.now)["services"]}
+        return {service["name"]: service for service in self.watch.picture["services"]}
 
     def _missing(self) -> str | None:
         """Tell what is not as it should be once nothing fails any more; None if all is well."""

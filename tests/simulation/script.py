@@ -122,8 +122,11 @@ class Script:
         self.ask(events.Stop, self._name(), self.rng.random() < 0.3)
 
     def stop_all(self) -> None:
-        """Stop the launcher, at times at once, at times twice."""
-        self.ask(events.Stop, None, self.rng.random() < 0.3)
+        """Stop the launcher, at times at once, at times right after a reload."""
+        quick = self.rng.random() < 0.3
+        if self.rng.random() < 0.5:
+            self.ask(events.Reload)
+        self.world.after(self.world.some(0.0, 1.0), lambda: self.ask(events.Stop, None, quick))
 
     def _name(self) -> str:
         return self.rng.choice((*NAMES, *NAMES, "nobody"))

@@ -11,7 +11,6 @@ from forkd.core.events import Reload, Restart, Stop
 from tests.simulation.orders import EPSILON, Violation, force_due, zygote_due
 
 if TYPE_CHECKING:
-    from forkd.core.supervisor import Supervisor
     from tests.simulation.ledger import Asked, Ledger, Life
     from tests.simulation.waits import Wait
 
@@ -73,9 +72,8 @@ def _something_dies(ledger: Ledger, service: str) -> bool:
     return any(life.leaving or (life.service, life.generation) in ledger.retired for life in lives)
 
 
-def check_snapshot(ledger: Ledger, supervisor: Supervisor, now: float, deadline: float | None) -> None:
+def check_snapshot(ledger: Ledger, picture: dict[str, Any], now: float, deadline: float | None) -> None:
     """Raise Violation unless the picture of now agrees with the ledger."""
-    picture = supervisor.snapshot(now)
     if picture["forkd"]["state"] not in LAUNCHER_STATES:
         raise Violation(f"the launcher is {picture['forkd']['state']}")
     if ledger.stopping and picture["forkd"]["state"] != "stopping":
@@ -123,9 +121,9 @@ def check_done(ledger: Ledger, asked: Asked) -> None:
                 raise Violation(f"{request} is done, and {life} is from before")
 
 
-def check_json(supervisor: Supervisor, now: float) -> None:
-    """Raise unless the snapshot is plain data."""
-    json.dumps(supervisor.snapshot(now), allow_nan=False)
+def check_json(picture: dict[str, Any]) -> None:
+    """Raise unless the picture is plain data."""
+    json.dumps(picture, allow_nan=False)
 
 
 def _service(ledger: Ledger, shown: dict[str, Any], now: float) -> None:

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forkd.core.spec import Config, ServiceSpec
+from forkd.core.state import News
 from tests.simulation import orders, turns
 from tests.simulation.ledger import Ledger
 from tests.simulation.orders import Violation
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from forkd.core.commands import Command
     from forkd.core.events import Event
-    from forkd.core.state import News
     from forkd.core.supervisor import Supervisor
     from tests.simulation.ledger import Asked
     from tests.simulation.world import World
@@ -55,6 +55,7 @@ class Watch:
         self._news: list[News] = []
         self._told: set[tuple[str, int | None]] = set()
         self._observed = True
+        self.picture: dict[str, Any] = {}  # the snapshot of the last turn
         self._deadline: float | None = None
         self._slept_at = 0.0
 
@@ -101,16 +102,14 @@ class Watch:
         if self._observed:
             if deadline is None or deadline > now:
                 raise Violation(f"something happened and the next plan is at {deadline}")
-            turns.check_settled(self.ledger, self._supervisor.snapshot(now))
+            self.picture = self._supervisor.snapshot(now)
+            turns.check_settled(self.ledger, self.picture)
             return
         turns.check_sleep(self.ledger, deadline, now)
-        turns.check_snapshot(self.ledger, self._supervisor, now, deadline)
+        self.picture = self._supervisor.snapshot(now)
+        turns.check_snapshot(self.ledger, self.picture, now, deadline)
         if self.steps % 16 == 0:
-            turns.check_json(self._supervisor, now)
-
-    def snapshot(self, now: float) -> dict[str, Any]:
-        """Pass the picture on."""
-        return self._supervisor.snapshot(now)
+            turns.check_json(self.picture)
 
     def take_news(self) -> list[News]:
         """Pass the news on, each checked."""
@@ -121,7 +120,7 @@ class Watch:
     def _drain_news(self) -> None:
         for item in self._supervisor.take_news():
             self._news.append(item)
-            self.on_entry(Entry(self._world.timeline.now, "news", _short(item)))
+            self.on_entry(Entry(self._world.timeline.now, "news", item))
             self._world.tally["news: " + item.kind] += 1
             self._check_news(item)
 
@@ -175,12 +174,12 @@ class Watch:
         return all(("exited", id) in self._told for id in self.ledger.lives)
 
 
-def _short(news: News) -> str:
-    return " ".join([news.kind, *(f"{k}={v!r}" for k, v in news._asdict().items() if k != "kind" and v is not None)])
-
-
 def _brief(what: object) -> str:
-    """Show of each spec only what makes a difference here."""
+    """Show of specs and news only what makes a difference here."""
+    if isinstance(what, News):
+        return " ".join(
+            [what.kind, *(f"{k}={v!r}" for k, v in zip(what._fields[1:], what[1:], strict=True) if v is not None)]
+        )
     if isinstance(what, ServiceSpec):
         return f"{what.name}({', '.join(f'{field}={getattr(what, field)!r}' for field in TOLD)})"
     if isinstance(what, Config):
