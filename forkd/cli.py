@@ -156,9 +156,9 @@ def _runtime_dir(options: argparse.Namespace) -> str:
         from forkd.control import locate  # lazy: yaml would double the time of a short command
 
         return locate.of_config(options.config)
-    from forkd.config.runtime_dir import default_runtime_dir  # lazy: not every command looks for a launcher
+    from forkd.config.runtime_dir import present_runtime_dir  # lazy: not every command looks for a launcher
 
-    return os.environ.get("FORKD_RUNTIME_DIR") or default_runtime_dir()
+    return present_runtime_dir()
 
 
 # --- arguments -------------------------------------------------------------------------------------------------------

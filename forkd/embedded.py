@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkd import process
-from forkd.config.runtime_dir import default_runtime_dir
+from forkd.config.runtime_dir import present_runtime_dir
 from forkd.control import words
 from forkd.core import loop
 from forkd.core.commands import ReadConfig
@@ -76,7 +76,7 @@ class _Launcher:
     """To the core's loop it is the kernel. A first start that fails ends it, and the script is told why."""
 
     def __init__(self, launched: Launched) -> None:
-        runtime_dir = os.environ.get("FORKD_RUNTIME_DIR") or default_runtime_dir()
+        runtime_dir = present_runtime_dir()
         os.makedirs(runtime_dir, 0o700, exist_ok=True)
         os.environ["FORKD_RUNTIME_DIR"] = runtime_dir
         spec = _spec(launched.service, launched.workers)

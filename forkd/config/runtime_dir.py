@@ -1,8 +1,13 @@
-"""Where the runtime directory is unless a configuration names one; cheap enough for every client command."""
+"""Where the runtime directory is unless somebody names one; cheap enough for every client command."""
 
 from __future__ import annotations
 
 import os
+
+
+def present_runtime_dir() -> str:
+    """Return $FORKD_RUNTIME_DIR, which a launcher's own services have, else the default one."""
+    return os.environ.get("FORKD_RUNTIME_DIR") or default_runtime_dir()
 
 
 def default_runtime_dir() -> str:

@@ -128,5 +128,5 @@ class Kernel:
             case _:
                 return []
 
-    def _on_stranger(self, pid: int, code: int | None) -> Iterable[Event]:
+    def _on_stranger(self, pid: int, code: int) -> Iterable[Event]:
         return [self._reader.ended(code)] if pid == self._reader.pid else []

@@ -87,8 +87,11 @@ class Nursery:
         self._listeners.release(command.service, command.generation)
         return []
 
-    def reap(self, on_stranger: Callable[[int, int | None], Iterable[Event]]) -> list[Event]:
-        """Collect every dead child; of one that is no incarnation, `on_stranger` gets the pid and the exit code."""
+    def reap(self, on_stranger: Callable[[int, int], Iterable[Event]]) -> list[Event]:
+        """Collect every dead child; of one that is no incarnation, `on_stranger` gets the pid and the exit code.
+
+        That is negative when a signal ended it.
+        """
         events: list[Event] = []
         while (pid := _next_dead()) is not None:
             if self._family.of_pid(pid) is None:
@@ -97,7 +100,8 @@ class Nursery:
                     events += self._hear(worker, hearing.LIFE_LIMIT)
             one = self._family.of_pid(pid)
             if one is None:
-                events += on_stranger(pid, _collect(pid)[0])
+                code, number = _collect(pid)
+                events += on_stranger(pid, -(number or 0) if code is None else code)
                 continue
             events += self._hear(one, hearing.LIFE_LIMIT)
             # Not reaped yet, so the number of its group cannot be anybody else's.

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from forkd import process
-from forkd.config import decode
+from forkd.config.reader import LONGEST_ANSWER, outcome
 from forkd.core.events import ConfigRead, ConfigRefused
-from forkd.errors import ProtocolError
+from forkd.errors import ConfigError
 from forkd.kernel.birth import become_reader
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from forkd.core.events import Event
     from forkd.kernel.selector import Selector
 
-_LIMIT = 16 * 1024 * 1024  # bytes that a configuration may have as JSON
 _CHUNK = 65536
 
 
@@ -65,23 +63,16 @@ class ConfigReader:
         self._close()
         self._printed.clear()
 
-    def ended(self, code: int | None) -> Event:
-        """Say what the child has found, now that it is dead; `code` is None when a signal killed it."""
+    def ended(self, exit_code: int) -> Event:
+        """Say what the child has found, now that it is dead; `exit_code` is negative when a signal killed it."""
         self._read()
         self.pid = None
         self._close()
         printed, self._printed = self._printed, bytearray()
-        with contextlib.suppress(
-            ValueError, KeyError, TypeError, RecursionError, ProtocolError
-        ):  # then it has not said its piece
-            return self._answer(json.loads(printed))
-        how = "was killed" if code is None else f"ended with code {code}"
-        return self._refusal(f"its reader {how} without an answer")
-
-    def _answer(self, document: dict[str, Any]) -> Event:
-        if "problems" in document:
-            return ConfigRefused(tuple(str(problem) for problem in document["problems"]))
-        return ConfigRead(decode.config_from(document["config"]))
+        try:
+            return ConfigRead(outcome(bytes(printed), exit_code))
+        except ConfigError as error:
+            return ConfigRefused(tuple(error.problems))
 
     def _refusal(self, why: str) -> ConfigRefused:
         return ConfigRefused((f"{self._path}: {why}",))
@@ -93,7 +84,7 @@ class ConfigReader:
             except BlockingIOError:
                 break
             self._printed += data
-            if len(self._printed) > _LIMIT:
+            if len(self._printed) > LONGEST_ANSWER:
                 self._printed.clear()
                 self._kill()
                 data = b""

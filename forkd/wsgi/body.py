@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from forkd.wsgi.connection import RECEIVE_SIZE
@@ -53,7 +54,7 @@ class NoBody:
         return iter(())
 
 
-class Body:
+class Body(ABC):
     """The input of a request with a body; subclasses know how it is framed.
 
     `failure` is what made it unreadable, if anything did: the connection cannot be used for another request then.
@@ -152,13 +153,13 @@ class Body:
             self.failure = failure
             raise
 
+    @abstractmethod
     def longer_than(self, limit: int) -> bool:
         """Return whether more than `limit` bytes of it may still have to come off the connection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _pull(self, limit: int) -> bytes:
         """Return the next decoded bytes, at most `limit`; b"" and `finished` at the end."""
-        raise NotImplementedError
 
 
 class SizedBody(Body):

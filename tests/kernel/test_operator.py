@@ -85,11 +85,11 @@ def test_configuration_is_refused(yard):
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        ("#!/bin/sh\nexit 3\n", "its reader ended with code 3 without an answer"),
-        ("#!/bin/sh\nkill -9 $$\n", "its reader was killed without an answer"),
-        ("#!/bin/sh\necho '{\"config\": 7}'\n", "its reader ended with code 0 without an answer"),
-        ("#!/bin/sh\necho '[]'\n", "its reader ended with code 0 without an answer"),
-        ("#!/bin/sh\nyes | head -c 20000000\n", "its reader was killed without an answer"),
+        ("#!/bin/sh\nexit 3\n", "its reader failed with exit code 3"),
+        ("#!/bin/sh\nkill -9 $$\n", "its reader was killed by signal 9"),
+        ("#!/bin/sh\necho '{\"config\": 7}'\n", "its reader gave no answer that makes sense"),
+        ("#!/bin/sh\necho '[]'\n", "its reader gave no answer that makes sense"),
+        ("#!/bin/sh\nyes | head -c 20000000\n", "its reader was killed by signal 9"),
     ],
 )
 def test_reader_that_goes_wrong(yard, monkeypatch, script, why):
@@ -97,7 +97,7 @@ def test_reader_that_goes_wrong(yard, monkeypatch, script, why):
     fake.write_text(script)
     fake.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(fake))
-    assert read(yard) == ConfigRefused((f"{yard.folder / 'services.yaml'}: {why}",))
+    assert read(yard) == ConfigRefused((f"cannot read the configuration: {why}",))
 
 
 def test_asking_again_is_answered_once_and_by_the_file_as_it_is(yard):
