@@ -4,7 +4,8 @@
 2. A running service has a zygote of its target and, while it rolls, of what it would roll back to;
    one that ended is started anew after its backoff.
 3. An empty slot is filled from the target, or while that still imports from what served before: after
-   the slot's backoff, at most `surge` workers above the wanted number, slots that nobody serves first.
+   the slot's backoff, at most `surge` workers above the wanted number, slots that nobody serves first,
+   and no more at once than a zygote can hear.
 4. A worker is stopped when a better one serves its slot, when it is not wanted and serves nothing yet,
    or when its slot is gone and enough others serve. `reload: restart` stops what is stale at once.
 5. A service that is to stop has every worker told so once.
