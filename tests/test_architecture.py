@@ -37,7 +37,7 @@ LAYERS = (
     ("forkd.periodic", "forkd.server", "forkd.service"),
     ("forkd.rpc", "forkd.wsgi"),
     ("forkd.assembly",),
-    ("forkd.worker",),
+    ("forkd.rehearsal", "forkd.worker"),
     ("forkd.zygote",),
     ("forkd.config", "forkd.control", "forkd.ops"),
     ("forkd.daemon", "forkd.embedded"),

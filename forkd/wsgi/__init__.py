@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from forkd.wsgi.options import Options
-from forkd.wsgi.server import Server
+from forkd.wsgi.server import Server, engine_of
 
-__all__ = ["Options", "Server"]
+__all__ = ["Options", "Server", "engine_of"]

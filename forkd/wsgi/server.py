@@ -18,12 +18,15 @@ from forkd.wsgi.options import Options
 from forkd.wsgi.wrapper import FileWrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from forkd.service import Service
     from forkd.threadgroup import ThreadGroup
+    from forkd.wsgi.connection import Connection
     from forkd.wsgi.engine import Engine
     from forkd.wsgi.handler import Application
+
+    CreateEngine = Callable[[ThreadGroup, Callable[[Connection], None]], Engine]
 
 _SHORTEST_PATIENCE = 1.0  # seconds that a client which connected just before a drain has for its request
 _AT_ONCE = 1.0  # seconds that closing everything may take; it takes none, unless the loop is held up
@@ -63,7 +66,7 @@ class Server(BaseServer):
         self._group = group
         self._empty = group.event()
         handler = Handler(self.app, self.options, service.board)
-        engine = self._engine = _engine(group, handler)
+        engine = self._engine = engine_of(group.concurrency)(group, handler.serve)
         self._connections = Connections(engine.loop, self.options, self._empty)
         intake = Intake(engine, self.options, self._connections)
         self._entrance = Entrance(engine, self.options, intake)
@@ -112,14 +115,15 @@ class Server(BaseServer):
         engine.crew.dismiss()
 
 
-def _engine(group: ThreadGroup, handler: Handler) -> Engine:
-    if group.concurrency == "eventlet":
+def engine_of(concurrency: str) -> CreateEngine:
+    """Import the engine of a concurrency and return what creates it: done before a fork, its workers need not."""
+    if concurrency == "eventlet":
         from forkd.wsgi import eventlet_engine  # lazy: only an eventlet service may import eventlet
 
-        return eventlet_engine.create(group, handler.serve)
+        return eventlet_engine.create
     from forkd.wsgi import native_engine  # lazy: the other engine, likewise imported only where it is used
 
-    return native_engine.create(group, handler.serve)
+    return native_engine.create
 
 
 def _common_environ(*, multithread: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from forkd import channel, process, threadgroup, worker
 from forkd.core.spec import ServiceSpec
 from forkd.errors import ChannelClosed, ForkdError, ProtocolError
+from forkd.rehearsal import rehearse
 from forkd.zygote.forking import Spare, fork_ahead
 
 if TYPE_CHECKING:
@@ -120,10 +121,12 @@ class Zygote:
         return fork_ahead(self._let_go, self._become, self._life.launcher_pid)
 
     def _let_go(self) -> None:
-        """Be no zygote any more, but a spare."""
+        """Be no zygote any more, but a spare; one whose code is yet to be imported has nothing to rehearse."""
         self._channel.close()
         self._undertaker.close()
         process.set_title(f"forkd: {self._life.spec.name} spare gen {self._life.generation}")
+        if self._build is not None:
+            rehearse(self._life.spec.concurrency)
 
     def _become(self, orders: Message) -> int:
         """Be a spare no more, but a worker."""
