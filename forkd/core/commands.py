@@ -37,7 +37,7 @@ class Signal(NamedTuple):
 
 
 class Retire(NamedTuple):
-    """A generation is over: close its zygote's channel, on which the zygote exits, and its listeners."""
+    """A generation forks no more: close its listeners, its zygote's too, which exits after its last worker."""
 
     service: str
     generation: int

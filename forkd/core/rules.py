@@ -10,7 +10,8 @@
    or when its slot is gone and enough others serve. `reload: restart` stops what is stale at once.
 5. A service that is to stop has every worker told so once.
 6. A roll is over when every slot has a ready worker of the target and nothing stale lives.
-7. A generation that nothing needs and no worker lives of is retired.
+7. A generation that nothing needs and no worker lives of is retired. One that is to stop is so at once, which
+   closes its listeners; nothing new is started then before all of it has gone.
 
 A plan changes the records as if its commands had been performed, so planning again gives nothing new.
 """
@@ -47,11 +48,12 @@ def apply(state: State, service: Service, now: float) -> Iterator[Command]:
     else:
         for worker in list(service.workers.values()):
             yield from _stop(service, worker, now)
+    _hurry(service, now)
     yield from _climb(service, now)
     if service.wanted == RUNNING:
         yield from _fill_slots(state, service, now)
     _conclude(state, service, now)
-    yield from _retire(service, now)
+    yield from _retire(service)
 
 
 def next_deadline(service: Service, now: float) -> float | None:
@@ -81,6 +83,16 @@ def _climb(service: Service, now: float) -> Iterator[Command]:
             yield Signal(one.id, ABRT)
 
 
+def _hurry(service: Service, now: float) -> None:
+    """From the death of its last worker on, the time of a retired zygote runs."""
+    for generation in service.generations.values():
+        zygote = generation.zygote
+        if zygote is None or zygote.phase != STOPPING or zygote.deadline is not None:
+            continue
+        if generation.number not in service.populated:
+            zygote.deadline = now + generation.spec.kill_timeout
+
+
 def _kill(one: Incarnation) -> Iterator[Command]:
     if one.phase != KILLED:
         one.phase, one.deadline = KILLED, None
@@ -96,6 +108,9 @@ def _kill_silent_zygote(service: Service, worker: Incarnation) -> Iterator[Comma
 
 
 def _start_zygotes(state: State, service: Service, now: float) -> Iterator[Command]:
+    if service.closed and not service.at_rest:
+        return  # a worker that drains, or its zygote, may hold the addresses yet
+    service.closed = False
     for number in dict.fromkeys((service.settled.generation, service.target.generation)):
         generation = service.generations[number]
         if generation.zygote is None and generation.backoff.retry_at <= now:
@@ -229,28 +244,27 @@ def _conclude(state: State, service: Service, now: float) -> None:
         resolve(state, service.name, {RELOAD, STOP}, None, now)
 
 
-def _retire(service: Service, now: float) -> Iterator[Command]:
+def _retire(service: Service) -> Iterator[Command]:
     kept = {service.target.generation, service.settled.generation}
-    needed = kept if service.wanted == RUNNING else set()
-    needed |= {worker.generation for worker in service.workers.values()}
+    populated = service.populated
     for generation in list(service.generations.values()):
-        if generation.number in needed:
-            continue
-        if not generation.retired:
+        stops = service.wanted != RUNNING
+        if not generation.retired and (stops or generation.number not in kept | populated):
             generation.retired = True
+            service.closed = service.closed or stops
             yield Retire(service.name, generation.number)
-            yield from _dismiss(generation, now)
-        if generation.zygote is None and generation.number not in kept:
+            yield from _dismiss(generation)
+        if generation.zygote is None and generation.number not in kept | populated:
             del service.generations[generation.number]
 
 
-def _dismiss(generation: Generation, now: float) -> Iterator[Command]:
-    """Let a retired zygote exit by itself; one that still imports has nothing to finish."""
+def _dismiss(generation: Generation) -> Iterator[Command]:
+    """Let a retired zygote exit by itself, after its last worker; one that still imports has nothing to finish."""
     zygote = generation.zygote
     if zygote is None or zygote.phase == KILLED:
         return
     importing = zygote.phase == STARTING
     zygote.asked = zygote.aborted = True
-    zygote.phase, zygote.deadline = STOPPING, now + generation.spec.kill_timeout
+    zygote.phase, zygote.deadline = STOPPING, None
     if importing:
         yield from _kill(zygote)

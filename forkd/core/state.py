@@ -126,16 +126,29 @@ class Slot:
 class Service:
     """A service as wanted (`wanted`, `target`) and as it is (`workers`, `generations`).
 
+    `closed` says that it was told to stop and gave up its listeners, until something of it starts anew.
     `settled` is the last target that was reached, or the first one; while `target` differs from it
     a roll is under way, and a failure takes `target` back to it.
     """
 
-    __slots__ = ("error", "generations", "hup", "name", "quick", "settled", "slots", "target", "wanted", "workers")
+    __slots__ = (
+        "closed",
+        "error",
+        "generations",
+        "hup",
+        "name",
+        "quick",
+        "settled",
+        "slots",
+        "target",
+        "wanted",
+        "workers",
+    )
 
     def __init__(self, name: str, generation: Generation) -> None:
         self.name = name
         self.wanted = RUNNING
-        self.quick = False
+        self.quick = self.closed = False
         self.generations = {generation.number: generation}
         self.target = self.settled = Target(generation.number)
         self.workers: dict[int, Incarnation] = {}
@@ -181,6 +194,11 @@ class Service:
         """Return the living workers that are not as wanted, or have no slot any more."""
         wanted = range(self.spec.workers)
         return [w for w in self.workers.values() if not (self.matches(w, self.target) and w.slot in wanted)]
+
+    @property
+    def populated(self) -> set[int]:
+        """The generations that workers live of."""
+        return {worker.generation for worker in self.workers.values()}
 
     @property
     def converged(self) -> bool:

@@ -76,14 +76,14 @@ class Nursery:
         return []
 
     def retire(self, command: Retire) -> list[Event]:
-        """Let the generation's zygote end, and close the listeners that nobody else needs."""
+        """Let the generation's zygote end after its last worker, and close the listeners that nobody else needs."""
         for zygote in self._family.zygotes(command.service):
             if zygote.generation == command.generation:
-                # Said, and not only meant by closing the channel: that would be the launcher's death.
-                with contextlib.suppress(ChannelClosed, ProtocolError):
+                try:
                     zygote.channel.send({"type": "retire"})
-                self._deafen(zygote)
-                zygote.channel.close()
+                except (ChannelClosed, ProtocolError):
+                    self._deafen(zygote)  # it is full of orders: let it take this for the launcher's death
+                    zygote.channel.close()
         self._listeners.release(command.service, command.generation)
         return []
 

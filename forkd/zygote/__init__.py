@@ -51,32 +51,26 @@ class Zygote:
         self._build = build
         self._undertaker = undertaker
         self._spare: Spare | None = None
+        self._retired = False
 
     def run(self) -> None:
-        """Fork when told to, until the launcher closes the channel or is gone; then see the workers to their end."""
+        """Fork when told to, until retired and without workers; when the launcher is gone, see them to their end."""
         self._warn_of_threads()
         poller = poll()
         poller.register(self._channel.fileno(), POLLIN)
         poller.register(self._undertaker.fileno(), POLLIN)
-        retired = False
         with contextlib.suppress(ChannelClosed):
-            while not retired:
-                if poller.poll(_QUIET if self._spare is None else None):
+            while not self._retired or self._undertaker.wards:
+                if poller.poll(None if self._spare or self._retired else _QUIET):
                     self._undertaker.bury()
-                    message = self._channel.receive()
-                    retired = message is not None and self._obey(message)
+                    if message := self._channel.receive():
+                        self._obey(message)
                 else:
                     self._fork_spare()
-        # First of all: somebody may be waiting to take the ports.
-        for listener in self._life.listeners.values():
-            listener.close()
-        if self._spare is not None:
-            self._spare.close()
-        if not retired:
-            self._undertaker.finish(self._life.spec.stop_timeout)
+        self._retire()
+        self._undertaker.finish(self._life.spec.stop_timeout)
 
-    def _obey(self, message: Message) -> bool:
-        """Do what the launcher says; tell whether that was to end, and leave what workers there are to others."""
+    def _obey(self, message: Message) -> None:
         match message.body:
             case {"type": "fork"}:
                 self._spawn(message)
@@ -85,11 +79,19 @@ class Zygote:
             case {"type": "adopt"}:
                 self._undertaker.adopt(message)
             case {"type": "retire"}:
-                return True
+                self._retire()
             case _:
                 msg = f"the launcher said {message.body['type']!r}, which this zygote does not understand"
                 raise ProtocolError(msg)
-        return False
+
+    def _retire(self) -> None:
+        """Fork no more, and give up the listeners at once, so that clients are refused and the ports are free."""
+        self._retired = True
+        for listener in self._life.listeners.values():
+            listener.close()
+        if self._spare is not None:
+            self._spare.dismiss()
+            self._spare = None
 
     def _spawn(self, message: Message) -> None:
         """Have the spare become the worker; when there is none, or it has been killed, a new one."""

@@ -10,6 +10,7 @@ import os
 import posix  # its `waitpid` stays the plain one in a process where eventlet has replaced that of `os`
 import signal
 from functools import partial
+from select import POLLIN, poll  # eventlet takes it away from `select`
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkd import channel, process
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from forkd.channel import Channel, Message
 
+_LAST_MOMENT = 1000  # ms that a spare has to end, which takes a few
+
 
 class Spare(NamedTuple):
     """A process that waits for its orders as a child of the launcher; when `orders` is closed without any, it exits."""
@@ -29,8 +32,16 @@ class Spare(NamedTuple):
     orders: channel.Channel
 
     def close(self) -> None:
-        """Let it go, with its orders or without."""
+        """Let it go with its orders; the pidfd is somebody else's by then."""
         self.orders.close()
+
+    def dismiss(self) -> None:
+        """Let it go without orders, and return when it has ended: it holds the listeners too."""
+        self.orders.close()
+        poller = poll()
+        poller.register(self.pidfd, POLLIN)
+        poller.poll(_LAST_MOMENT)
+        os.close(self.pidfd)
 
 
 def fork_ahead(prepare: Callable[[], None], life: Callable[[Message], int], adopter: int) -> Spare:

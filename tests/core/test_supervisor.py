@@ -191,6 +191,35 @@ def test_a_roll_that_fails_at_its_last_worker_is_rolled_back_whole() -> None:
     assert len(world.take(Retire)) == 2
 
 
+def test_a_service_that_stops_is_closed_at_once_and_starts_again_when_all_of_it_has_gone() -> None:
+    world = Puppet(service(stop_timeout=9))
+    world.stubborn.add(TERM)
+    worker = world.worker()
+    world.take()
+    world.tell(Stop(7, "shop"))
+    assert world.take() == [Signal(worker, TERM), Retire("shop", 1)]
+    world.tell(Restart(8, "shop"))
+    assert world.take() == []
+    world.tell(Exited(worker, 0, None))
+    assert [type(step) for step in world.take()] == [StartZygote, Spawn]
+    assert [(news.ticket, news.ok) for news in world.told("ended")] == [(7, False), (8, True)]
+
+
+def test_a_zygote_that_stays_after_its_workers_is_killed() -> None:
+    world = Puppet(service(stop_timeout=9, kill_timeout=2))
+    world.lingering.add(1)
+    world.stubborn.add(TERM)
+    worker, zygote = world.worker(), world.zygote(1)
+    world.tell(Stop(0, "shop"))
+    world.take()
+    world.advance(5)
+    world.tell(Exited(worker, 0, None))
+    world.advance(1.9)
+    assert world.take() == []
+    world.advance(0.2)
+    assert world.take() == [Signal(zygote, KILL)]
+
+
 def test_a_rollback_from_many_to_few_does_not_jam() -> None:
     world = Puppet(service(workers=2))
     world.config = world.config._replace(services=(service(workers=10),))
@@ -466,7 +495,7 @@ def test_the_end_of_a_drain_is_told_apart(exited: tuple[int | None, int | None],
     worker = world.worker()
     world.tell(Stop())
     world.tell(Exited(worker, None, 9))
-    assert world.told("exited")[1].text == "stopped by the launcher, died of SIGKILL"
+    assert world.told("exited")[-1].text == "stopped by the launcher, died of SIGKILL"
 
 
 def test_a_stopped_service_that_leaves_the_configuration_is_forgotten() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import signal
+import socket
+import subprocess
 import threading
 import time
 
 import pytest
 
-from tests.functional.installed import Installed
+from tests.functional.installed import COMMAND, Installed
 from tests.waiting import until
 
 STUBBORN = """
@@ -19,6 +22,16 @@ class Stubborn(forkd.Server):
         open("stopping", "w").close()
         while True:
             pass
+"""
+
+UNTIL_RELEASED = """
+import os, time
+
+def application(environ, start_response):
+    while not os.path.exists(os.environ["RELEASE"]):
+        time.sleep(0.01)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"released"]
 """
 
 
@@ -35,6 +48,31 @@ def test_what_is_in_flight_is_finished(forkd: Installed, concurrency: str, signu
     thread.join()
     assert answers[0].startswith("one ")
     assert forkd.left() == []
+
+
+def _is_refused(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+
+def test_who_comes_while_it_drains_is_refused(forkd: Installed, concurrency: str) -> None:
+    release = forkd.folder / "release"
+    forkd.write("app.py", UNTIL_RELEASED)
+    forkd.configure({"web": forkd.web(workers=2, concurrency=concurrency, environment={"RELEASE": str(release)})})
+    forkd.start()
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(forkd.get("/")))
+    thread.start()
+    until(lambda: sum(w["in_flight"] for w in forkd.service()["workers"]) == 1, what="a request in flight")
+    assert forkd.run("stop", "web", "--no-wait").returncode == 0
+    until(lambda: _is_refused(forkd.port), what="the port to be closed")
+    assert forkd.service()["state"] == "stopping"
+    with subprocess.Popen([COMMAND, "restart", "web", "--runtime-dir", forkd.runtime_dir]) as restart:
+        release.touch()
+        thread.join()
+        assert restart.wait(30) == 0
+    assert answers == ["released"]
+    assert forkd.get("/") == "released"
 
 
 def _is_cut_off(forkd: Installed) -> None:

@@ -92,6 +92,8 @@ class Ledger:
         self.rolled: set[tuple[str, int]] = set()
         self.fresh: set[str] = set()  # services that had nothing to roll from when their spec was read
         self.retired: dict[tuple[str, int], float] = {}
+        self.closed: set[str] = set()  # services that were retired because they stop
+        self.emptied: dict[tuple[str, int], float] = {}  # when the last worker of a generation died
         self.waits = Waits()
         self.asked_to_read: list[events.Reload] = []
         self.reading: list[events.Reload] | None = None
@@ -111,6 +113,7 @@ class Ledger:
             case commands.StartZygote(id, generation, spec):
                 self.generations[spec.name, generation] = spec
                 self.retired.pop((spec.name, generation), None)
+                self.closed.discard(spec.name)
                 self.lives[id] = self.zygotes.setdefault(spec.name, {})[id] = Life(id, generation, spec, now)
             case commands.Spawn(id, zygote, slot):
                 parent = self.lives[zygote]
@@ -122,9 +125,9 @@ class Ledger:
                 self.lives[id].enter_phase()
             case commands.Retire(service, generation):
                 self.retired[service, generation] = now
-                for life in self.zygotes[service].values():
-                    if life.generation == generation:
-                        life.enter_phase()
+                if self.stops(service):
+                    self.closed.add(service)
+                self._time_zygotes(service, generation)
 
     def tell(self, event: events.Event, now: float) -> None:
         """Write down an event that the supervisor is about to observe."""
@@ -163,6 +166,17 @@ class Ledger:
                 life.exited = now
                 self._blame(life)
                 del (self.zygotes if life.slot is None else self.workers)[life.service][life.id]
+                key = life.service, life.generation
+                if not self.populated(*key):
+                    self.emptied[key] = now
+                    if key in self.retired:
+                        self._time_zygotes(*key)
+
+    def _time_zygotes(self, service: str, generation: int) -> None:
+        """Begin to count how long a retired zygote takes."""
+        for life in self.zygotes[service].values():
+            if life.generation == generation:
+                life.enter_phase()
 
     def _blame(self, life: Life) -> None:
         """Give up a generation that is being rolled out, once an import or a worker of it has failed."""
@@ -231,6 +245,14 @@ class Ledger:
             for life in self.workers.get(service, {}).values():
                 life.doubtful = True
 
+    def stops(self, service: str) -> bool:
+        """Return whether a service is to stop, or has."""
+        return self.stopping or service in self.stopped or service not in self.configured
+
+    def populated(self, service: str, generation: int) -> bool:
+        """Return whether workers of a generation live."""
+        return any(life.generation == generation for life in self.living(service))
+
     def living(self, service: str) -> list[Life]:
         """Return its living workers."""
         return list(self.workers.get(service, {}).values())
@@ -243,13 +265,15 @@ class Ledger:
         """Return how many workers were ordered and have not announced themselves."""
         return sum(life.started is None for life in self.living(service))
 
-    def stood_still(self, late: float, slept: float) -> None:
+    def stood_still(self, late: float, slept: float, now: float) -> None:
         """Write down that the launcher slept for `slept` seconds and woke up `late` seconds after its deadline.
 
-        A long delay is given back to all that is timed: at least the delay, at most the whole sleep.
+        A long delay is given back to all that is timed: at least the delay, at most the whole sleep. Not to a zygote
+        whose time begins now, with the death of its last worker.
         """
         for group in (self.zygotes, self.workers):
             for lives in group.values():
                 for life in lives.values():
                     life.slack += slept if late > LATE else late
-                    life.pardon += late if late > LATE else 0.0
+                    begins = life.slot is None and self.emptied.get((life.service, life.generation)) == now
+                    life.pardon += late if late > LATE and not begins else 0.0

@@ -69,6 +69,8 @@ def _start_zygote(ledger: Ledger, command: commands.StartZygote, now: float) -> 
     living = ledger.zygotes.get(service, {}).values()
     if any(life.generation == generation for life in living):
         raise Violation(f"{service}: generation {generation} gets a second zygote")
+    if service in ledger.closed and (living or ledger.living(service)):
+        raise Violation(f"{service}: a zygote starts before all that was stopped is gone")
     kept = [life for life in living if (service, life.generation) not in ledger.retired]
     if len(kept) >= ZYGOTES:
         raise Violation(f"{service}: a zygote beside {len(kept)} others")
@@ -126,7 +128,7 @@ def _signal(ledger: Ledger, life: Life, number: int, now: float) -> None:
     elif number in {ABRT, KILL}:
         _force(life, number, now)
     elif number == QUIT:
-        if not (ledger.stopping or life.service in ledger.stopped or life.service not in ledger.configured):
+        if not ledger.stops(life.service):
             raise Violation(f"QUIT to {life}, whose service is not stopped")
     elif life.serving:
         _stop(ledger, life)
@@ -159,11 +161,14 @@ def force_due(life: Life) -> float | None:
 
 
 def zygote_due(ledger: Ledger, life: Life) -> float | None:
-    """Return when a zygote that imports, or was retired, has had its time."""
-    retired = ledger.retired.get((life.service, life.generation))
-    if retired is None or KILL in life.signals:
+    """Return when a zygote that imports, or was retired and has no worker any more, has had its time."""
+    key = life.service, life.generation
+    if key not in ledger.retired or KILL in life.signals:
         return force_due(life)
-    return max(retired, life.signals.get(ABRT, 0.0)) + life.spec.kill_timeout
+    if ledger.populated(*key):
+        return None
+    since = max(ledger.retired[key], ledger.emptied.get(key, 0.0), life.signals.get(ABRT, 0.0))
+    return since + life.spec.kill_timeout
 
 
 def _end_zygote(ledger: Ledger, life: Life, number: int, now: float) -> None:
@@ -185,7 +190,7 @@ def _in_vain(worker: Life, now: float) -> bool:
 def _stop(ledger: Ledger, life: Life) -> None:
     """Refuse to stop a worker that serves and that nobody else stands in for."""
     service = life.service
-    if ledger.stopping or service in ledger.stopped or service not in ledger.configured:
+    if ledger.stops(service):
         return
     others = [other for other in ledger.living(service) if other.serving and other is not life]
     if any(other.slot == life.slot for other in others):
@@ -207,5 +212,5 @@ def _retire(ledger: Ledger, command: commands.Retire) -> None:
         raise Violation(f"{key} is retired and never was")
     if key in ledger.retired:
         raise Violation(f"{key} is retired twice")
-    if any(life.generation == command.generation for life in ledger.living(command.service)):
+    if ledger.populated(*key) and not ledger.stops(command.service):
         raise Violation(f"{key} is retired while workers of it live")

@@ -22,7 +22,7 @@ BAD = ("import fails", "import hangs", "dies in import", "fails at start", "dies
 
 
 class Zygote:
-    """It forks workers while it lives, and ends when its channel does."""
+    """It forks workers while it lives; retired, it ends after the last of them."""
 
     def __init__(self, world: World, command: commands.StartZygote, code: Code) -> None:
         self.world, self.code = world, code
@@ -30,6 +30,8 @@ class Zygote:
         self.pid = 0
         self.alive = True
         self.forking: list[Worker] = []
+        self.wards: set[int] = set()
+        self.retiring = False
 
     def start(self) -> None:
         """Be executed; import."""
@@ -70,7 +72,13 @@ class Zygote:
     def _forked(self, worker: Worker) -> None:
         if worker in self.forking:
             self.forking.remove(worker)
+            self.wards.add(worker.id)
             worker.born()
+
+    def bury(self, worker: Worker) -> None:
+        """Look after a worker no more, which is dead."""
+        self.wards.discard(worker.id)
+        self._leave()
 
     def signal(self, number: int) -> None:
         """Heed only what kills."""
@@ -83,10 +91,13 @@ class Zygote:
             self.world.tally["fault: zygote died"] += 1
             self._end(code, signal)
 
-    def channel_closed(self) -> None:
-        """Exit, as a zygote does that is not stuck."""
-        stuck = self.code.kind == "import hangs" or self.world.faults.hit("zygote ignores its end")
-        if not stuck:
+    def retire(self) -> None:
+        """Exit once there is no worker left, as a zygote does that is not stuck."""
+        self.retiring = not (self.code.kind == "import hangs" or self.world.faults.hit("zygote ignores its end"))
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.alive and self.retiring and not (self.wards or self.forking):
             self.world.after(self.world.some(0.001, 0.1), lambda: self._end(0, None))
 
     def _end(self, code: int | None, signal: int | None) -> None:
@@ -209,6 +220,7 @@ class Worker:
             return
         self.alive = self.serving = False
         self.world.bury(events.Exited(self.id, code, signal))
+        self.zygote.bury(self)
 
 
 _DEAF = {commands.TERM: "ignores TERM", commands.QUIT: "ignores QUIT", commands.ABRT: "ignores ABRT"}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 NAMES = ("shop", "billing", "housekeeper")
+STOP_DELAY = 1.0  # after a reload, the most
 
 
 def draw_spec(rng: Random, name: str) -> ServiceSpec:
@@ -64,7 +65,7 @@ class Script:
             start = self.rng.uniform(0.0, lasts)
             for _ in range(self.rng.choice((1, 1, 1, 2, 6))):
                 self.world.after(start, act)
-                ends = max(ends, start)
+                ends = max(ends, start + STOP_DELAY)
                 start += self.rng.choice((0.0, 0.01, 1.0))
         return ends
 
@@ -126,7 +127,7 @@ class Script:
         quick = self.rng.random() < 0.3
         if self.rng.random() < 0.5:
             self.ask(events.Reload)
-        self.world.after(self.world.some(0.0, 1.0), lambda: self.ask(events.Stop, None, quick))
+        self.world.after(self.world.some(0.0, STOP_DELAY), lambda: self.ask(events.Stop, None, quick))
 
     def _name(self) -> str:
         return self.rng.choice((*NAMES, *NAMES, "nobody"))

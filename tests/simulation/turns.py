@@ -42,6 +42,8 @@ def _refilled(ledger: Ledger, shown: dict[str, Any], deadline: float | None, now
     name, generation = shown["name"], shown["generation"]
     zygotes = [z for z in ledger.zygotes.get(name, {}).values() if z.generation == generation]
     if not zygotes:
+        if name in ledger.closed and (ledger.zygotes.get(name) or ledger.living(name)):
+            return  # what was stopped goes first
         _waits(("a zygote", name), ledger.waits.zygote(name, generation), deadline, now)
         return
     spec, lives = ledger.generations[name, generation], ledger.living(name)
@@ -85,6 +87,7 @@ def check_snapshot(ledger: Ledger, picture: dict[str, Any], now: float, deadline
     for service in picture["services"]:
         _service(ledger, service, now)
         _alive(ledger, service, deadline)
+        _closed(ledger, service["name"])
         if service["wanted"]:
             _refilled(ledger, service, deadline, now)
 
@@ -136,7 +139,7 @@ def _service(ledger: Ledger, shown: dict[str, Any], now: float) -> None:
         raise Violation(f"{name}: {shown['ready']} shown as ready, {serving} serve")
     if sorted(lives) != sorted(worker["id"] for worker in shown["workers"]):
         raise Violation(f"{name}: shown are {[worker['id'] for worker in shown['workers']]}, alive are {sorted(lives)}")
-    stopped = ledger.stopping or name in ledger.stopped or name not in ledger.configured
+    stopped = ledger.stops(name)
     if stopped and (shown["wanted"] or shown["state"] not in {"stopping", "stopped"}):
         raise Violation(f"{name} is {shown['state']}, wanted {shown['wanted']}, though it was stopped")
     if not stopped and shown["state"] in {"stopping", "stopped"}:
@@ -157,6 +160,13 @@ def _worker(life: Life, shown: dict[str, Any], now: float) -> None:
         raise Violation(f"{life} is shown as {shown}")
     if shown["phase"] not in PHASES or abs(shown["uptime"] - (now - life.born)) > EPSILON:
         raise Violation(f"{life} is shown in phase {shown['phase']}, up {shown['uptime']} s")
+
+
+def _closed(ledger: Ledger, service: str) -> None:
+    """A service that stops has given up its listeners, whoever still drains."""
+    open_ = [z for z in ledger.zygotes.get(service, {}).values() if (service, z.generation) not in ledger.retired]
+    if ledger.stops(service) and open_:
+        raise Violation(f"{service} stops and is not closed: {open_[0]}")
 
 
 def _alive(ledger: Ledger, shown: dict[str, Any], deadline: float | None) -> None:

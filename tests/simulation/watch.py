@@ -77,7 +77,7 @@ class Watch:
     def plan(self, now: float) -> list[Command]:
         """Pass the plan on, each command judged; a second plan must be empty."""
         if self._deadline is not None and now > self._deadline:
-            self.ledger.stood_still(now - self._deadline, now - self._slept_at)
+            self.ledger.stood_still(now - self._deadline, now - self._slept_at, now)
         planned = self._supervisor.plan(now)
         again = self._supervisor.plan(now)
         for command in planned:

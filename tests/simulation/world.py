@@ -147,7 +147,7 @@ class SimKernel:
             case commands.Retire():
                 for zygote in world.zygotes.values():
                     if (zygote.spec.name, zygote.generation) == (command.service, command.generation) and zygote.alive:
-                        zygote.channel_closed()
+                        zygote.retire()
         return self._collect()
 
     def _read(self) -> None:
