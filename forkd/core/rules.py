@@ -9,7 +9,8 @@
 4. A worker is stopped when a better one serves its slot, when it is not wanted and serves nothing yet,
    or when its slot is gone and enough others serve. `reload: restart` stops what is stale at once.
 5. A service that is to stop has every worker told so once.
-6. A roll is over when every slot has a ready worker of the target and nothing stale lives.
+6. A roll is over when every slot has a ready worker of the target and nothing stale lives; who waits for it
+   is told when the old zygote is gone too, and with it the last who may hold an address that was given up.
 7. A generation that nothing needs and no worker lives of is retired. One that is to stop is so at once, which
    closes its listeners; nothing new is started then before all of it has gone.
 
@@ -239,7 +240,8 @@ def _conclude(state: State, service: Service, now: float) -> None:
             service.settled = service.target
             state.tell("rolled", service, generation=service.target.generation)
         service.error = None
-        resolve(state, service.name, {RELOAD, RESTART}, None, now)
+        if service.alone:
+            resolve(state, service.name, {RELOAD, RESTART}, None, now)
     elif service.wanted != RUNNING and service.at_rest:
         resolve(state, service.name, {RELOAD, STOP}, None, now)
 

@@ -207,6 +207,12 @@ class Service:
         return imported and len(self.ready_slots()) == self.spec.workers and not self.stale()
 
     @property
+    def alone(self) -> bool:
+        """Whether no zygote lives but that of the target."""
+        target = self.target.generation
+        return all(g.zygote is None for g in self.generations.values() if g.number != target)
+
+    @property
     def at_rest(self) -> bool:
         """Whether nothing of it lives."""
         return not self.workers and all(g.zygote is None for g in self.generations.values())
