@@ -9,6 +9,9 @@ ARGS   ?=
 PYTHONS ?= $(foreach release,3.11 3.12 3.13,$(firstword $(wildcard \
     /usr/bin/python$(release) /usr/local/bin/python$(release) $(HOME)/.pyenv/versions/$(release).*/bin/python3)))
 
+# Else each process that is started here compiles all of forkd anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN     := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # "compat" is a plain path in a .pth file: the default hook would be imported by every process, the launcher included.
