@@ -43,12 +43,13 @@ def _answer(path: str, *, check_imports: bool) -> dict[str, Any]:
         before = _bound()
         loaded = load(path)
         _unbound(before)
-        problems = imports.problems(loaded) if check_imports else None
+        if check_imports:
+            imports.try_all(loaded)
     except MemoryError:
         return {"problems": [f"{path}: needs more memory than reading may take, 1 GiB"]}
     except ConfigError as error:
         return {"problems": error.problems}
-    return {"problems": problems.error().problems} if problems else {"config": config_to(loaded.config)}
+    return {"problems": loaded.problems.error().problems} if loaded.problems else {"config": config_to(loaded.config)}
 
 
 def _bound() -> dict[int, tuple[int, int]]:

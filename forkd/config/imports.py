@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from forkd.config.decode import spec_to
 from forkd.config.load import place_of
-from forkd.config.problems import Path, Problem, Problems
+from forkd.config.problems import Path, Problem
 
 if TYPE_CHECKING:
     from forkd.config.load import Loaded
@@ -21,15 +21,13 @@ if TYPE_CHECKING:
 COMMAND = (sys.executable, "-P", "-m", "forkd.config.probe")
 
 
-def problems(loaded: Loaded) -> Problems:
-    """Return the services that cannot be imported, each at the place of its `app` or `server`."""
-    found = Problems()
+def try_all(loaded: Loaded) -> None:
+    """Add the good services that cannot be imported to the mistakes, each at the place of its `app` or `server`."""
     for spec in loaded.config.services:
         error = failure(spec, loaded.config.runtime_dir)
         if error:
             path: Path = ("services", spec.name, "app" if spec.server == "wsgi" else "server")
-            found.add(Problem(place_of(loaded.root, path), path, f"cannot import: {error}"))
-    return found
+            loaded.problems.add(Problem(place_of(loaded.root, path), path, f"cannot import: {error}"))
 
 
 def failure(spec: ServiceSpec, runtime_dir: str) -> str:

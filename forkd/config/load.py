@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
 
 class Loaded(NamedTuple):
-    """A good configuration, and the tree that it comes from, for messages about what is only tried later."""
+    """A configuration without the services that mistakes concern, the tree that it comes from, and every mistake."""
 
     config: Config
     root: Node
+    problems: Problems
 
 
 def load(path: str, environ: Mapping[str, str] | None = None) -> Loaded:
-    """Return the configuration at `path`. Raises ConfigError with every mistake, sorted by place."""
+    """Return what the configuration at `path` says. Raises ConfigError when it cannot be read at all."""
     problems = Problems()
     root = gather(path, os.environ if environ is None else environ, problems)
     if root is None:
@@ -49,10 +50,10 @@ def load(path: str, environ: Mapping[str, str] | None = None) -> Loaded:
     if not drafts and not problems:
         place = key_place(root, ("services",))
         problems.add(Problem(place, ("services",), "expected at least one service, got none"))
-    if problems:
-        raise problems.error()
-    services = tuple(resolve(draft.name, draft.values) for draft in drafts)
-    return Loaded(Config(runtime_dir, given.get("log", {}).get("level", "info"), services), root)
+    concerned = problems.concerned()
+    good = [draft for draft in drafts if concerned.isdisjoint({("defaults",), ("services", draft.name)})]
+    services = tuple(resolve(draft.name, draft.values) for draft in good)
+    return Loaded(Config(runtime_dir, given.get("log", {}).get("level", "info"), services), root, problems)
 
 
 def place_of(root: Node, path: Path) -> Place:

@@ -60,6 +60,10 @@ class Problems:
         """Record a mistake."""
         self._found[problem] = None
 
+    def concerned(self) -> set[Path]:
+        """Return the top-level keys that a mistake is in, and the keys of these."""
+        return {problem.path[:length] for problem in self._found for length in (1, 2)}
+
     def error(self) -> ConfigError:
         """Return the error that tells them by place, and how many it leaves out."""
         lines = [str(problem) for problem in sorted(self._found, key=lambda problem: problem.place)]

@@ -30,7 +30,10 @@ class Folder(NamedTuple):
         return str(file)
 
     def load(self) -> Config:
-        return load(str(self.path / "services.yaml"), self.environ).config
+        loaded = load(str(self.path / "services.yaml"), self.environ)
+        if loaded.problems:
+            raise loaded.problems.error()
+        return loaded.config
 
     def problems(self) -> list[str]:
         """Return what is wrong with the main file, with paths as if this directory were the working directory."""

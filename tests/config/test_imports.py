@@ -106,10 +106,43 @@ def test_every_service_is_tried(checked, folder):
     assert [line.rpartition(": ")[2] for line in caught.value.problems] == ["first", "second"]
 
 
-def test_nothing_is_imported_when_the_file_has_mistakes(checked, folder):
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "worker: 3",
+        "workers: four",
+        "recycle: {age: 12h}",
+        "restart: {delay: 2m, max_delay: 1m}",
+        "transport: local",
+    ],
+)
+def test_a_service_with_a_mistake_is_not_imported(checked, folder, mistake):
     module = f"open({str(folder.path / 'ran')!r}, 'w')\n"
-    assert len(checked("server: shop:Shop\nworker: 3", module)) == 1
+    assert len(checked(f"server: shop:Shop\n{mistake}", module)) == 1
     assert not (folder.path / "ran").exists()
+
+
+def test_a_mistake_in_the_defaults_may_concern_every_service(folder):
+    folder.write(f"open({str(folder.path / 'ran')!r}, 'w')\n", "code/shop.py")
+    path = folder.write(HEAD.replace("start_timeout", "strat_timeout") + "    server: shop:Shop\n")
+    with pytest.raises(ConfigError, match="strat_timeout"):
+        config.read(path, check_imports=True)
+    assert not (folder.path / "ran").exists()
+
+
+def test_mistakes_and_failed_imports_are_told_together_by_place(folder):
+    folder.write("raise ValueError('first')", "code/shop.py")
+    folder.write("raise ValueError('last')", "code/other.py")
+    services = "    server: shop:Shop\n  broken:\n    server: shop:Shop\n    workers: four\n  other:\n    server: other:Other\n"
+    path = folder.write(f"{HEAD}{services}colour: red\n")
+    with pytest.raises(ConfigError) as caught:
+        config.read(path, check_imports=True)
+    assert [line.removeprefix(f"{path}:").split(": ")[:2] for line in caught.value.problems] == [
+        ["4:13", "services.shop.server"],
+        ["7:14", "services.broken.workers"],
+        ["9:13", "services.other.server"],
+        ["10:1", "colour"],
+    ]
 
 
 def is_dead(pid: int) -> bool:

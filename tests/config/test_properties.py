@@ -59,15 +59,16 @@ def read(data: bytes) -> None:
         config, problems = judged(file.name)
         assert all(problem.startswith(file.name) and problem.isprintable() for problem in problems)
     assert config or problems
-    if config:
+    if config:  # of the services that the mistakes do not concern
         assert config_from(json.loads(json.dumps(config_to(config)))) == config
 
 
 def judged(path: str) -> tuple[Config | None, list[str]]:
     try:
-        return load(path, {}).config, []
+        loaded = load(path, {})
     except ConfigError as error:
         return None, error.problems
+    return loaded.config, loaded.problems.error().problems
 
 
 @bounded
