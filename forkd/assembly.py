@@ -31,7 +31,8 @@ def load(spec: ServiceSpec) -> Callable[[], Service]:
 
     The process has entered the service's directory and paths. An application's factory is called here, the
     server's constructor in the callable. What the service's own code raises comes through unchanged; a name that
-    leads nowhere, or to something that cannot be served, is a `ForkdError` that begins with its key.
+    leads nowhere, or to something that cannot be served or takes other arguments, is a `ForkdError` that begins with
+    its key.
     """
     make_server = _wsgi(spec) if spec.server == "wsgi" else _server(spec)
 
@@ -61,6 +62,7 @@ def _server(spec: ServiceSpec) -> Callable[[], Server]:
     if not inspect.isclass(found) or not issubclass(found, Server):
         what = "a class" if inspect.isclass(found) else f"of type {type(found).__name__}"
         raise ForkdError(f"server: {spec.server!r} is {what}, expected a subclass of forkd.Server")
+    _check_args(spec, found)
     remote = _is_rpc(found)
     if spec.topic is not None and not remote:
         raise ForkdError(f"topic: {spec.server!r} is no subclass of forkd.rpc.Server, so nothing can be called on it")
@@ -74,6 +76,18 @@ def _server(spec: ServiceSpec) -> Callable[[], Server]:
         return server  # type: ignore[no-any-return]  # Any, for what rpc.Server adds
 
     return make
+
+
+def _check_args(spec: ServiceSpec, server: type[Server]) -> None:
+    try:
+        signature = inspect.signature(server)
+    except (TypeError, ValueError):
+        return  # it cannot be read: its worker will see
+    try:
+        signature.bind(**spec.args)
+    except TypeError as error:
+        taken = str(signature) if signature.parameters else "no arguments"
+        raise ForkdError(f"args: {spec.server!r}: {error}; it takes {taken}") from None
 
 
 def _is_rpc(server: type[Server]) -> bool:

@@ -63,6 +63,15 @@ class Broken(Server):
     def __init__(self):
         raise KeyError("DSN")
 
+class Demanding(Server):
+    def __init__(self, customer: str, *, cents=0): ...
+
+class Unreadable(Server):
+    __signature__ = "none"
+
+    def __init__(self, **args):
+        self.args = args
+
 class Billing(rpc.Server):
     topic = "invoices"
 
@@ -201,10 +210,24 @@ def test_a_server_gets_its_arguments(module):
     assert first.retention_days == 30  # type: ignore[attr-defined]
 
 
-def test_an_argument_that_the_server_does_not_take_is_pythons_error(module):
-    build = assembly.load(ServiceSpec(name="x", server=f"{module(TASKS)}:Housekeeper", args={"days": 30}))
-    with pytest.raises(TypeError, match="days"):
-        build()
+@pytest.mark.parametrize(
+    ("name", "args", "text"),
+    [
+        ("Housekeeper", {"days": 30}, "got an unexpected keyword argument 'days'; it takes (retention_days=1)"),
+        ("Demanding", {"cents": 5}, "missing a required argument: 'customer'; it takes (customer: str, *, cents=0)"),
+        ("Bare", {"topic": "x"}, "got an unexpected keyword argument 'topic'; it takes (currency='EUR')"),
+        ("Broken", {"a": 1}, "got an unexpected keyword argument 'a'; it takes no arguments"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_before_there_is_a_worker(module, name, args, text):
+    home = module(TASKS)
+    assert refused(ServiceSpec(name="x", server=f"{home}:{name}", args=args)) == f"args: '{home}:{name}': {text}"
+
+
+def test_a_class_whose_signature_cannot_be_read_is_tried(module):
+    name = f"{module(TASKS)}:Unreadable"
+    server = assembly.load(ServiceSpec(name="x", server=name, args={"a": 1}))().server
+    assert vars(server) == {"args": {"a": 1}}
 
 
 @pytest.mark.parametrize(
