@@ -29,23 +29,31 @@ class Listener:
         self.users: set[tuple[str, int]] = set()
         self._file = _identity(address)
 
+    @property
+    def reachable(self) -> bool:
+        """Whether its file is still where clients look for it; a port always is."""
+        return _identity(self.address) == self._file
+
     def close(self) -> None:
         """Close it, and remove its file unless somebody else's is there by now."""
         self.sock.close()
         path = sockets.unix_path(self.address)
-        if path is not None and self._file is not None and _identity(self.address) == self._file:
+        if path is not None and self.reachable:
             with contextlib.suppress(OSError):  # the folder is gone or not ours any more: nothing to leave behind
                 os.unlink(path)
 
 
 class Listeners:
-    """All of them by address: whoever asks for an address that is open gets the same listener."""
+    """All of them: whoever asks for an address that is open gets the same listener, as long as it can be reached.
+
+    One whose file somebody has removed stays open for those who use it, beside the one that takes its place.
+    """
 
     __slots__ = ("_open", "runtime_dir")
 
     def __init__(self, runtime_dir: str) -> None:
         self.runtime_dir = runtime_dir
-        self._open: dict[str, Listener] = {}
+        self._open: list[Listener] = []
 
     def acquire(self, spec: ServiceSpec, generation: int) -> list[Listener]:
         """Open what the service binds, for all of its workers; give the listeners in the order of the spec.
@@ -71,18 +79,18 @@ class Listeners:
 
     def release(self, service: str, generation: int) -> None:
         """Close what only this generation has used."""
-        for listener in self._open.values():
+        for listener in self._open:
             listener.users.discard((service, generation))
         self._close_unused()
 
     def let_go(self) -> None:
         """Close everything but leave the files, which are for those who listen on."""
-        for listener in self._open.values():
+        for listener in self._open:
             listener.sock.close()
 
     def close(self) -> None:
         """Close everything."""
-        for listener in self._open.values():
+        for listener in self._open:
             listener.close()
         self._open.clear()
 
@@ -98,16 +106,18 @@ class Listeners:
         return wanted
 
     def _close_unused(self) -> None:
-        for listener in [one for one in self._open.values() if not one.users]:
-            del self._open[listener.address]
+        for listener in [one for one in self._open if not one.users]:
+            self._open.remove(listener)
             listener.close()
 
     def _get(self, spec: ServiceSpec, address: str, mode: int) -> Listener:
-        if address not in self._open:
-            who = process.account(spec.user, spec.group)
-            sock = sockets.listen(address, spec.backlog, mode, (who.uid, who.gid))
-            self._open[address] = Listener(address, sock)
-        return self._open[address]
+        for listener in self._open:
+            if listener.address == address and listener.reachable:
+                return listener
+        who = process.account(spec.user, spec.group)
+        listener = Listener(address, sockets.listen(address, spec.backlog, mode, (who.uid, who.gid)))
+        self._open.append(listener)
+        return listener
 
 
 def _identity(address: str) -> tuple[int, int] | None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+from typing import TYPE_CHECKING
 
 from tests.functional.installed import APP, Installed, free_port, loads
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_reload_brings_fresh_code(forkd: Installed, concurrency: str) -> None:
@@ -76,6 +81,21 @@ def test_a_changed_port_moves_without_a_gap(forkd: Installed) -> None:
     except ConnectionRefusedError:
         return
     raise AssertionError("the old port still answers")
+
+
+def test_a_removed_socket_file_comes_back(forkd: Installed, short_tmp: Path) -> None:
+    path = short_tmp / "web.sock"
+    forkd.configure({"web": forkd.web(bind=[f"unix:{path}"]), "adder": {"server": "adder:Adder", "topic": "adder"}})
+    forkd.start()
+    path.unlink()
+    (forkd.runtime_dir / "rpc" / "adder" / "0.sock").unlink()
+    assert forkd.run("reload").returncode == 0
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(path))
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    assert forkd.run("call", "adder.add", "a=1", "b=1").stdout.strip() == "2"
 
 
 def test_reload_of_one_service_leaves_the_others(forkd: Installed) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import shutil
 import signal
 import socket
 import sys
@@ -10,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from forkd import sockets
 from forkd.core.commands import Signal, Spawn, StartZygote
 from forkd.core.events import Draining, Exited, Failed, Ready, Started
-from tests.kernel.yard import KILL, alive, fds
+from tests.kernel.yard import KILL, PATIENCE, alive, fds
 from tests.waiting import until
 
 PLAIN = "class S(forkd.Server): pass"
@@ -402,6 +405,62 @@ def test_rpc_listener_of_a_slot_outlives_its_worker(yard):
     assert path.stat().st_mode & 0o777 == 0o600
     yard.retire()
     assert not path.exists()
+
+
+def test_a_unix_listener_whose_file_was_removed_comes_back_with_the_next_generation(yard):
+    path = yard.folder / "shop.sock"
+    source = f"""
+        class S(forkd.Server):
+            def init(self, service):
+                super().init(service)
+                say(service.listen("unix:{path}").getsockname(), os.stat("{path}").st_ino)
+    """
+    spec = yard.spec(source, bind=(f"unix:{path}",))
+    first = yard.worker(yard.zygote(spec))
+    before = yard.line()
+    with socket.socket(socket.AF_UNIX) as waiting:
+        waiting.settimeout(PATIENCE)
+        waiting.connect(str(path))
+        path.unlink()
+        second = yard.worker(yard.zygote(spec, generation=2))
+        assert yard.line() != before
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+        yard.signal(first, KILL)
+        yard.until(Exited, first)
+        assert select.select([waiting], [], [], 0)[0] == []  # it may still be accepted by who has the old one
+        yard.retire(1)
+        with pytest.raises(ConnectionResetError):
+            waiting.recv(1)
+    assert path.exists()
+    yard.signal(second, KILL)
+    yard.until(Exited, second)
+    yard.retire(2)
+    assert not path.exists()
+
+
+def test_the_place_of_somebody_else_is_not_taken(yard):
+    path = yard.folder / "shop.sock"
+    spec = yard.spec(PLAIN, bind=(f"unix:{path}",))
+    yard.zygote(spec)
+    path.unlink()
+    with sockets.listen(f"unix:{path}", 5):
+        failed = yard.start_zygote(spec, generation=2)
+        assert yard.until(Failed, failed).error == f"cannot listen on unix:{path}: somebody is listening there"
+    yard.retire(1)
+    assert path.exists()
+
+
+def test_an_rpc_listener_whose_file_was_removed_comes_back_with_the_next_worker(yard):
+    path = yard.folder / "rpc" / "billing" / "0.sock"
+    zygote = yard.zygote(yard.spec("from forkd import rpc\nclass S(rpc.Server): pass", topic="billing"))
+    worker = yard.worker(zygote)
+    shutil.rmtree(yard.folder / "rpc")
+    yard.signal(worker, KILL)
+    yard.until(Exited, worker)
+    yard.worker(zygote)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
 
 
 def test_nothing_leaks_over_many_lives(yard):
