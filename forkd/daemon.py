@@ -47,6 +47,7 @@ class Daemon:
         self._kernel = kernel
         self._rundir = rundir
         self._log = Log(config.log_level)
+        self._chronicle = words.Chronicle()
         self._notifier = notify.Notifier(notify.take_environment(os.environ, os.getpid()), kernel.now())
         self._supervisor = Supervisor(config, kernel.now())
         self._endpoint = Endpoint(rundir.listener, self.status)
@@ -88,7 +89,7 @@ class Daemon:
     def report(self, news: Sequence[News]) -> None:
         """Pass on the news of one turn: to the log, to the service manager, to the clients that wait for them."""
         for item in news:
-            said = words.say(item)
+            said = self._chronicle.say(item)
             self._log.write(said.level, said.text, said.origin)
             if item.kind == "reload_started":
                 self._notifier.repeat()

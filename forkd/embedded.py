@@ -84,6 +84,7 @@ class _Launcher:
         self._verdict: int | None = launched.verdict
         self._service = launched.service
         self._log = Log(self._config.log_level)
+        self._chronicle = words.Chronicle()
         self._kernel = Kernel("", runtime_dir, self._become_zygote)
         self.supervisor = Supervisor(self._config, self._kernel.now())
         self.failed = False
@@ -101,7 +102,7 @@ class _Launcher:
 
     def report(self, news: Sequence[News]) -> None:
         for item in news:
-            said = words.say(item)
+            said = self._chronicle.say(item)
             self._log.write(said.level, said.text, said.origin)
         if self._verdict is not None:
             self._tell_verdict()

@@ -21,8 +21,7 @@ _SENTENCES = {
     "rolled_back": ("error", "rolled back to generation {generation}: {text}"),
     "stopping": ("info", "stopping"),
 }
-
-
+_STARTED = {"imported", "ready"}
 _ENDS = {"import_failed", "failed", "exited"}
 
 
@@ -32,6 +31,39 @@ class Line(NamedTuple):
     level: str
     origin: str
     text: str
+
+
+class Chronicle:
+    """Says news for a log, whose reader is not to drown in the tries of one service.
+
+    A failure that stays the same from try to try is told the first, second, fourth, eighth … time, and in between for
+    `debug` alone. After a start or a reload it is told anew.
+    """
+
+    def __init__(self) -> None:
+        self._failures: dict[tuple[str, str], tuple[str | None, int]] = {}  # of whom and of what kind: why, how often
+
+    def say(self, news: News) -> Line:
+        """Return the news in words."""
+        line = say(news)
+        if news.kind == "reload_started":
+            self._failures.clear()
+        elif news.kind in _STARTED:
+            for kind in _ENDS:
+                self._failures.pop((line.origin, kind), None)
+        elif news.kind in _ENDS and not news.ok:
+            return self._counted(line, news)
+        return line
+
+    def _counted(self, line: Line, news: News) -> Line:
+        key = line.origin, news.kind
+        why, count = self._failures.get(key, (None, 0))
+        count = count + 1 if why == news.text else 1
+        self._failures[key] = news.text, count
+        if count == 1:
+            return line
+        told = count & (count - 1) == 0
+        return line._replace(level=line.level if told else "debug", text=f"{line.text.rstrip()} ({count} times so far)")
 
 
 def say(news: News) -> Line:
