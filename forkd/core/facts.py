@@ -83,7 +83,8 @@ def _zygote_exited(state: State, service: Service, zygote: Incarnation, end: Exi
         generation.backoff.ended(generation.spec.restart, end.at - zygote.born, end.at)
         return
     generation.backoff.ended(generation.spec.restart, 0.0, end.at)
-    _blame(state, service, generation, f"import failed: {end.reason}", end.at)
+    what = "could not be started" if zygote.pid is None else "import failed"
+    _blame(state, service, generation, f"{what}: {end.reason}", end.at)
 
 
 def _failed_start(state: State, service: Service, worker: Incarnation, why: str, now: float) -> None:

@@ -58,18 +58,31 @@ def _trouble(service: Service) -> str:
     return "backoff" if any(waits) else "starting"
 
 
+def _error(service: Service, state: str) -> str | None:
+    """Return why a service is not as wanted: what failed to start, else how the last one ended that is missing now."""
+    if service.error is not None or state not in {"degraded", "backoff"}:
+        return service.error
+    missing = set(range(service.spec.workers)) - service.ready_slots()
+    ends = [(slot.exits[-1], index) for index, slot in service.slots.items() if index in missing and slot.exits]
+    if not ends:
+        return None
+    end, index = max(ends, key=lambda pair: pair[0].at)
+    return f"worker {index} ended: {end.reason}"
+
+
 def _service(service: Service, now: float) -> dict[str, Any]:
     zygote = service.generations[service.target.generation].zygote
+    state = service_state(service)
     return {
         "name": service.name,
-        "state": service_state(service),
+        "state": state,
         "generation": service.settled.generation,
         "wanted": service.spec.workers if service.wanted == RUNNING else 0,
         "ready": len(service.ready()),
         "restarts": sum(slot.restarts for slot in service.slots.values()),
         "listen": list(service.spec.bind),
         "zygote_pid": zygote.pid if zygote is not None else None,
-        "error": service.error,
+        "error": _error(service, state),
         "workers": [_worker(service, w, now) for w in sorted(service.workers.values(), key=lambda w: (w.slot, w.id))],
     }
 

@@ -32,6 +32,7 @@ class Puppet:
         self.problems: tuple[str, ...] = ()
         self.bad_imports: set[int] = set()  # generations
         self.slow_imports: set[int] = set()
+        self.no_ports: set[int] = set()  # generations whose zygote cannot be started
         self.bad_slots: set[tuple[int, int]] = set()  # (generation, slot)
         self.silent_slots: set[tuple[int, int]] = set()
         self.stubborn: set[int] = set()  # signals that nobody heeds
@@ -111,6 +112,8 @@ class Puppet:
                 return self._signal(id, signal)
 
     def _import(self, id: int, generation: int) -> list[Event]:
+        if generation in self.no_ports:
+            return [Failed(id, "cannot listen"), Exited(id, None, None)]
         if generation in self.bad_imports:
             return [Started(id, 1000 + id), Failed(id, "KeyError: 'DSN'", "Traceback …"), Exited(id, 1, None)]
         return [Started(id, 1000 + id), *[Ready(id)] * (generation not in self.slow_imports)]

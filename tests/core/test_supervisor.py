@@ -46,6 +46,27 @@ def test_a_failed_import_is_tried_again_by_backoff_and_says_why() -> None:
     assert len(world.take(StartZygote)) == 1
 
 
+def test_a_zygote_that_cannot_be_started_is_no_failed_import() -> None:
+    world = Puppet(service())
+    world.no_ports.add(2)
+    world.tell(Reload(7))
+    assert world.told("ended")[0][-3:] == (7, False, "shop: could not be started: cannot listen")
+
+
+def test_status_says_how_the_worker_ended_that_is_missing() -> None:
+    world = Puppet(service(workers=2, restart=RestartSpec(5.0, 5.0)))
+    world.tell(Exited(world.worker(0), 3, None))
+    assert world.status()["state"] == "degraded"
+    assert world.status()["error"] == "worker 0 ended: exited with code 3"
+    world.advance(1.0)
+    world.tell(Exited(world.worker(1), None, 11))
+    assert world.status()["state"] == "backoff"
+    assert world.status()["error"] == "worker 1 ended: died of SIGSEGV"
+    world.advance(10.0)
+    assert world.status()["state"] == "running"
+    assert world.status()["error"] is None
+
+
 @pytest.mark.parametrize(("factor", "waits"), [(2.0, [0.1, 0.2, 0.4, 0.5, 0.5]), (1.0, [0.1, 0.1, 0.1])])
 def test_respawn_waits_grow_to_a_ceiling_per_slot(factor: float, waits: list[float]) -> None:
     world = Puppet(service(workers=2, restart=RestartSpec(0.1, 0.5, factor, 10.0)))
