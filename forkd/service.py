@@ -70,7 +70,7 @@ class Service:
         self.listeners: dict[str, socket.socket] = {}
         self._bound: list[_Bound] = []
         # Locks that nobody ever waits for: each is taken by the first who comes.
-        self._start_once, self._stop_once, self._end_once = (threading.Lock() for _ in range(3))
+        self._start_once, self._stop_once, self._at_once, self._end_once = (threading.Lock() for _ in range(4))
         self._made: _Made | None = None
         self._serving = False
 
@@ -118,8 +118,7 @@ class Service:
         except BaseException:
             self._serving = False
             self._stop_once.acquire(blocking=False)
-            self.thread_group.stop(graceful=False)
-            self._end()
+            self._stop_threads()
             raise
 
     def stop(self, graceful: bool = True) -> None:
@@ -133,10 +132,10 @@ class Service:
         group = self.thread_group
         self._start_once.acquire(blocking=False)
         first = self._stop_once.acquire(blocking=False)
-        if not first and graceful:
+        if not first and (graceful or self._at_once.locked()):
             return
         if group.current() is not None:
-            group.add_loop(self._stop, graceful)
+            group.add_stopper(self._stop, graceful)
         else:
             self._stop(graceful)
 
@@ -161,8 +160,13 @@ class Service:
             _log.warning("service %s: still busy after %g s, stopped at once", self.name, self.stop_timeout)
         else:
             self._stop_server(graceful=False)
-        self.thread_group.stop(graceful=False)
-        self._end()
+        self._stop_threads()
+
+    def _stop_threads(self) -> None:
+        """Stop the threads at once, unless another stop does: two would end each other, and nobody the service."""
+        if self._at_once.acquire(blocking=False):
+            self.thread_group.stop(graceful=False)
+            self._end()
 
     def _drain(self) -> None:
         """Stop the server gracefully; after `stop_timeout` tell it to give up."""
@@ -193,10 +197,10 @@ class Service:
         self.thread_group.wait(_LAST_MOMENT)
         if not self._end_once.acquire(blocking=False):
             return
-        left = sorted(thread.name for thread in self.thread_group.others())
-        if left:
-            _log.warning("service %s: ended with threads that do not stop: %s", self.name, ", ".join(left))
         try:
+            left = sorted(thread.name for thread in self.thread_group.others())
+            if left:
+                _log.warning("service %s: ended with threads that do not stop: %s", self.name, ", ".join(left))
             for bound in self._bound:
                 bound.close()
         finally:

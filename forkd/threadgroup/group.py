@@ -42,6 +42,8 @@ class ThreadGroup:
         self._threads = _Crew(engine, self._slots.release)
         self._loops = _Crew(engine)
         self._tickers = _Crew(engine)  # the threads of the timers
+        self._stoppers = _Crew(engine)
+        self._crews = (self._loops, self._tickers, self._threads, self._stoppers)
         self._timers: set[Timer] = set()
 
     @property
@@ -75,6 +77,10 @@ class ThreadGroup:
         """Run one of the server's own long-lived loops; it is not counted, and any `stop` stops it at once."""
         return self._loops.start(Task(fn, args, kwargs))
 
+    def add_stopper(self, fn: Callable[..., Any], /, *args: Any) -> Thread:
+        """Run what stops this group. A graceful stop spares it, so that of two stops the gentle one ends no other."""
+        return self._stoppers.start(Task(fn, args, {}))
+
     def add_timer(
         self, interval: float, fn: Callable[..., Any], /, *args: Any, initial_delay: float | None = None
     ) -> Timer:
@@ -104,7 +110,7 @@ class ThreadGroup:
         for timer in list(self._timers):
             timer.stop()
         me = self._engine.current()
-        for crew in (self._loops,) if graceful else (self._loops, self._tickers, self._threads):
+        for crew in (self._loops,) if graceful else self._crews:
             crew.closed = crew.closed or not graceful
             for thread in crew.members - {me}:
                 thread.stop()
@@ -122,12 +128,12 @@ class ThreadGroup:
     def others(self) -> list[Thread]:
         """Return every thread of the group that has not ended, those of its loops and timers too, but the caller's."""
         me = self._engine.current()
-        return [*(self._threads.members | self._loops.members | self._tickers.members) - {me}]
+        return [*set().union(*(crew.members for crew in self._crews)) - {me}]
 
     def current(self) -> Thread | None:
         """Return the calling thread, or None when it is not of this group."""
         me = self._engine.current()
-        return me if any(me in crew.members for crew in (self._threads, self._loops, self._tickers)) else None
+        return me if any(me in crew.members for crew in self._crews) else None
 
     def _start_timer(self, task: Task, schedule: Schedule) -> Timer:
         timer = Timer(self.event(), task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 import pytest
 
@@ -167,6 +168,34 @@ def test_one_of_its_own_threads_may_stop_it(engine):
     service.thread_group.add_thread(request)
     service.wait()
     assert set(server.notes) == {"init", "start", "answered", "drain", "wait"}
+
+
+@pytest.mark.parametrize("kind", ["Recorder", "Draining"])
+@pytest.mark.parametrize("when", ["at once", "while it drains", "while its threads end"])
+def test_threads_of_its_own_may_stop_it_and_then_stop_it_at_once(engine, kind, when):
+    server = {"Recorder": Recorder, "Draining": Draining}[kind]()
+    service = Service(server, concurrency=engine)
+    service.start()
+    group = service.thread_group
+    group.add_thread(server.job)
+
+    def hasten() -> None:
+        if when == "while it drains":
+            server.draining.wait()
+        elif when == "while its threads end":
+            if isinstance(server, Draining):
+                server.drained.set()
+            group.stopping.wait()
+        service.stop(graceful=False)
+        service.stop(graceful=False)
+
+    group.add_thread(service.stop)
+    group.add_thread(hasten)
+    began = time.monotonic()
+    service.wait()
+    assert time.monotonic() - began < 0.9  # nobody waited in vain
+    assert "finished" not in server.notes
+    assert group.wait(5)
 
 
 def test_a_thread_that_does_not_stop_is_named_and_left_behind(engine):
