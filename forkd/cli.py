@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import forkd
-from forkd.errors import ConfigError, ForkdError, NotRunning
+from forkd.errors import ConfigError, ForkdError, NotRunning, UsageError
 from forkd.log import keep_standard_descriptors
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _judge(error: Exception) -> int:
     if isinstance(error, NotRunning):
         return _complain(str(error), NOT_RUNNING)
     if isinstance(error, ForkdError):
-        return _complain(str(error), FAILED)
+        return _complain(str(error), USAGE if isinstance(error, UsageError) else FAILED)
     return _complain(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
 
 
@@ -211,9 +211,12 @@ def _parse_general(arguments: list[str], *, is_all: bool) -> None:
     parser.usage = "forkd [--debug] COMMAND …"
     parser.add_argument("--version", action="version", version=f"forkd {forkd.__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.parse_args(arguments)
     if is_all:
+        parser.parse_args(arguments)
         parser.error("a command is missing")
+    _, early = parser.parse_known_args(arguments)
+    if early:
+        parser.error(f"{early[0]} stands after the command, not before it")
 
 
 def _refuse(name: str) -> NoReturn:
@@ -275,7 +278,7 @@ def _add_stop(parser: _Parser) -> None:
 def _add_call(parser: _Parser) -> None:
     _add_where(parser)
     parser.add_argument("method", metavar="TOPIC.METHOD")
-    parser.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help="values are YAML")
+    parser.add_argument("arguments", nargs="*", default=[], metavar="KEY=VALUE", help="values are YAML")
     parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="by default 30")
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
     parser.add_argument("--cast", action="store_true", help=argparse.SUPPRESS)
@@ -289,7 +292,7 @@ COMMANDS = {
     "status": _Command("show services, workers and why the last ones ended", _add_status, _status),
     "reload": _Command("read configuration and code again, and roll the workers", _add_order, _order),
     "restart": _Command("run the same code in new processes; start what was stopped", _add_order, _order),
-    "stop": _Command("stop a service, or everything", _add_stop, _order),
+    "stop": _Command("stop a service, or everything and the launcher", _add_stop, _order),
     "call": _Command("call a method over RPC and print what it returns", _add_call, _call),
     "schema": _Command("print the JSON Schema of services.yaml, for editors", lambda _parser: None, _schema),
 }

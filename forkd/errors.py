@@ -5,6 +5,10 @@ class ForkdError(Exception):
     """Anything that forkd itself refuses or cannot do; its text names the cause and the next step."""
 
 
+class UsageError(ForkdError):
+    """A command's words cannot be understood."""
+
+
 class ConfigError(ForkdError):
     """The configuration is wrong; `problems` holds one `file:line:column: path: …` line per mistake."""
 

@@ -75,7 +75,10 @@ class Client:
         try:
             self._sock.connect(path)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-            msg = f"no launcher is running on {self._dir}"
+            msg = (
+                f"no launcher is running on {self._dir}; "
+                "start one with `forkd start -c FILE`, or name another by -c or --runtime-dir"
+            )
             raise NotRunning(msg) from None
         except OSError as error:
             msg = f"cannot reach the launcher of {self._dir}: {error.strerror or error}"

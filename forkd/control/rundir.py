@@ -53,7 +53,8 @@ class RuntimeDir:
         except BlockingIOError:
             os.close(lock)
             pid = self._read_pid()
-            raise ForkdError(f"a launcher is already running on {self.path}{f' (pid {pid})' if pid else ''}") from None
+            who = f"a launcher is already running on {self.path}{f' (pid {pid})' if pid else ''}"
+            raise ForkdError(f"{who}; stop it first, or give this one a `runtime_dir` of its own") from None
         return lock
 
     def _read_pid(self) -> str:
@@ -95,14 +96,20 @@ def _open_folder(path: str) -> int:
             os.mkdir(path, _PASSABLE if os.geteuid() == 0 else _OWN)
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        # Linux says ENOTDIR of a symbolic link when a directory is asked for.
-        is_link = error.errno in {errno.ELOOP, errno.ENOTDIR} and os.path.islink(path)
-        cause = "it is a symbolic link; name the directory itself" if is_link else error.strerror
-        raise ForkdError(f"cannot use {path} as runtime directory: {cause}") from None
+        raise ForkdError(f"cannot use {path} as runtime directory: {_cause(path, error)}") from None
     if (refusal := _refusal(os.fstat(folder))) is not None:
         os.close(folder)
         raise ForkdError(f"cannot use {path} as runtime directory: {refusal}")
     return folder
+
+
+def _cause(path: str, error: OSError) -> str | None:
+    # Linux says ENOTDIR of a symbolic link when a directory is asked for.
+    if error.errno in {errno.ELOOP, errno.ENOTDIR} and os.path.islink(path):
+        return "it is a symbolic link; name the directory itself"
+    if error.errno == errno.ENOENT:
+        return f"there is no {os.path.dirname(path)} to make it in"
+    return error.strerror
 
 
 def _refusal(found: os.stat_result) -> str | None:

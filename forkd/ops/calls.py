@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from forkd.control.client import Client as Control
-from forkd.errors import ForkdError, NotRunning
+from forkd.errors import ForkdError, NotRunning, UsageError
 from forkd.rpc.client import Client
 from forkd.rpc.errors import NoSuchTopic, RemoteError, Timeout, WorkerLost
 
@@ -22,13 +22,13 @@ class Call(NamedTuple):
 
 
 def call(what: Call, runtime_dir: str) -> Any:
-    """Return what the method returns; raises ForkdError for a call that cannot be made and one that failed.
+    """Return what the method returns; raises ForkdError for a call that failed, UsageError for one that is no call.
 
     NotRunning, where nobody took the call and no launcher answers either.
     """
     topic, _, method = what.method.rpartition(".")
     if not topic or not method:
-        raise ForkdError(f"expected TOPIC.METHOD, got {what.method!r}")
+        raise UsageError(f"expected TOPIC.METHOD, got {what.method!r}")
     arguments = dict(_argument(text) for text in what.arguments)
     try:
         with Client(topic, timeout=what.timeout, runtime_dir=runtime_dir) as client:
@@ -65,11 +65,11 @@ def _absence(runtime_dir: str) -> NotRunning | None:
 def _argument(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.isidentifier():
-        raise ForkdError(f"expected KEY=VALUE, got {text!r}")
+        raise UsageError(f"expected KEY=VALUE, got {text!r}")
     try:
         return key, yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ForkdError(f"{key}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{key}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _text(value: Any) -> str:

@@ -96,11 +96,14 @@ def test_another_users_directory_is_refused(short_tmp, monkeypatch):
     assert rundir._refusal(found) == f"it belongs to user {os.geteuid() + 1}"
 
 
-@pytest.mark.parametrize("path", ["missing/run", "file"])
-def test_what_cannot_be_a_directory_is_told(short_tmp, path):
+@pytest.mark.parametrize(
+    ("path", "why"), [("missing/run", "there is no {0}/missing to make it in"), ("file", "Not a directory")]
+)
+def test_what_cannot_be_a_directory_is_told(short_tmp, path, why):
     (short_tmp / "file").touch()
-    with pytest.raises(ForkdError, match=f"cannot use {short_tmp}/{path} as runtime directory"):
+    with pytest.raises(ForkdError) as caught:
         RuntimeDir(str(short_tmp / path))
+    assert str(caught.value) == f"cannot use {short_tmp}/{path} as runtime directory: {why.format(short_tmp)}"
 
 
 def test_a_path_too_long_for_a_socket_leaves_no_lock_behind(short_tmp):

@@ -62,6 +62,10 @@ def test_version(forkd: Installed) -> None:
         (["stat"], "forkd: no command is named 'stat'; did you mean 'status'?"),
         (["relaod"], "forkd: no command is named 'relaod'; did you mean 'reload'?"),
         (["xyzzy"], "forkd: no command is named 'xyzzy' (see forkd --help)"),
+        (["-c", "x", "start"], "forkd: -c stands after the command, not before it (see forkd --help)"),
+        (["call"], "forkd call: the following arguments are required: TOPIC.METHOD (see forkd call --help)"),
+        (["call", "adder"], "forkd: expected TOPIC.METHOD, got 'adder'"),
+        (["call", "adder.add", "a"], "forkd: expected KEY=VALUE, got 'a'"),
         (["--wait"], "forkd: unrecognized arguments: --wait (see forkd --help)"),
         (["status", "--jsno"], "forkd status: unrecognized arguments: --jsno (see forkd status --help)"),
         (["start"], "forkd start: the following arguments are required: -c/--config (see forkd start --help)"),
@@ -92,7 +96,10 @@ def test_help_names_every_command_that_works(forkd: Installed) -> None:
 def test_without_a_launcher_they_say_so_and_exit_3(forkd: Installed, arguments: list[str]) -> None:
     done = forkd.run(*arguments)
     assert (done.returncode, done.stdout) == (3, "")
-    assert only_line(done.stderr) == f"forkd: no launcher is running on {forkd.runtime_dir}"
+    said = only_line(done.stderr)
+    assert said.startswith(
+        f"forkd: no launcher is running on {forkd.runtime_dir}; start one with `forkd start -c FILE`"
+    )
 
 
 def test_debug_shows_where_an_error_comes_from(forkd: Installed) -> None:
@@ -190,15 +197,18 @@ def test_call_prints_what_the_method_returns(running: Installed) -> None:
         (["adder.nothing"], "nothing"),
         (["nobody.there"], "nobody"),
         (["adder.add", "a=1"], "b"),
-        (["adder.add", "a"], "expected KEY=VALUE, got 'a'"),
-        (["adder.add", "a=[1"], "a: not valid YAML"),
-        (["adder"], "expected TOPIC.METHOD, got 'adder'"),
     ],
 )
 def test_a_call_that_fails_is_one_line_and_exit_1(running: Installed, arguments: list[str], said: str) -> None:
     done = running.run("call", *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert said in only_line(done.stderr)
+
+
+def test_a_call_whose_value_is_no_yaml_is_wrong_usage(forkd: Installed) -> None:
+    done = forkd.run("call", "adder.add", "a=[1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert only_line(done.stderr).startswith("forkd: a: not valid YAML")
 
 
 def test_schema_is_json(forkd: Installed) -> None:
