@@ -90,6 +90,8 @@ class Channel:
             data, ancillary, truncated = self._next()
         except BlockingIOError:
             return None
+        except ConnectionResetError:
+            return self.receive()  # said once, of an end that left messages unread; its own are still here
         except OSError as error:
             raise ChannelClosed(os.strerror(error.errno or 0)) from None
         if not data:

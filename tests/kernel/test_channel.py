@@ -42,6 +42,17 @@ def test_the_sender_is_known_by_the_kernel(ends):
     assert upper.receive().pid == pid
 
 
+def test_last_words_of_an_end_that_has_not_read_everything(ends):
+    upper, lower = ends
+    upper.send({"type": "spec"})
+    lower.send({"type": "failed"})
+    lower.close()
+    assert upper.receive().body == {"type": "failed"}
+    for _ in range(2):
+        with pytest.raises(ChannelClosed):
+            upper.receive()
+
+
 def test_descriptors_travel_down(ends):
     upper, lower = ends
     read, write = os.pipe()
