@@ -29,6 +29,7 @@ LAYERS = (
         "forkd.scoreboard",
         "forkd.signals",
         "forkd.sockets",
+        "forkd.undertaker",
     ),
     ("forkd.core",),
     ("forkd.config.decode", "forkd.config.runtime_dir"),

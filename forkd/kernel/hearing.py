@@ -54,6 +54,7 @@ def understand(one: Offspring, message: Message) -> Event:
             one.failed = True
             return Failed(one.id, _text(message, "error"), _text(message, "traceback"))
         case (Zygote(), "imported"):
+            one.imported = True
             return Ready(one.id)
         case (Worker(), "spawned") if not announced:
             return Started(one.id, message.pid)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from forkd import channel, process, scoreboard
 from forkd.core.commands import Spawn
-from forkd.core.events import Exited, Failed, Started
+from forkd.core.events import Exited, Failed, Ready, Started
 from forkd.errors import ChannelClosed, ForkdError, ProtocolError
 from forkd.kernel import hearing
+from forkd.kernel.guards import Guards
 from forkd.kernel.listeners import Listeners
 from forkd.kernel.offspring import Family, Offspring, Worker, Zygote
 
@@ -47,6 +48,7 @@ class Nursery:
         self._reset = reset
         self._become_zygote = become_zygote
         self._listeners = Listeners(runtime_dir)
+        self._guards = Guards(reset)
         self._family = Family()
 
     def move(self, runtime_dir: str) -> None:
@@ -100,6 +102,7 @@ class Nursery:
                     events += self._hear(worker, hearing.LIFE_LIMIT)
             one = self._family.of_pid(pid)
             if one is None:
+                self._guards.ended(pid)
                 code, number = _collect(pid)
                 events += on_stranger(pid, -(number or 0) if code is None else code)
                 continue
@@ -137,7 +140,6 @@ class Nursery:
             self._family.add(zygote)
             listeners = self._listeners.acquire(spec, command.generation)
             # The channel keeps it until the zygote reads it: what can fail, fails before there is a process.
-            self._attend(spec.name)
             upper.send(hearing.greeting(zygote, os.getpid(), listeners), [one.sock.fileno() for one in listeners])
             pid = process.fork(partial(self._become_zygote, spec, lower, self._listeners.runtime_dir), self._reset)
         self._family.announce(zygote, pid)
@@ -174,6 +176,8 @@ class Nursery:
                 event = hearing.understand(one, message)
                 if isinstance(event, Started):
                     self._announce(one, event.pid)
+                elif isinstance(event, Ready) and isinstance(one, Zygote):
+                    self._attend(one.spec.name)
                 events.append(event)
         except ChannelClosed:
             events += self._deafen(one)
@@ -188,7 +192,7 @@ class Nursery:
             msg = f"process {pid} cannot be its own"
             raise ProtocolError(msg)
         self._family.announce(one, pid)
-        if isinstance(one, Worker) and self._family.get(one.zygote) is None:
+        if isinstance(one, Worker) and not self._family.attended(one):
             self._attend(one.spec.name)
 
     def _deafen(self, one: Offspring) -> list[Event]:
@@ -213,12 +217,16 @@ class Nursery:
         return []
 
     def _attend(self, service: str) -> None:
-        """Have the newest zygote look after the workers of those that are gone, should the launcher be killed."""
-        zygotes = self._family.zygotes(service)
-        wards = self._family.unattended(service) if zygotes else []
-        for first in range(0, len(wards), channel.FDS_LIMIT):
+        """Have the workers of zygotes that are gone looked after by the newest that is there, or else by a guard."""
+        zygotes = [zygote for zygote in self._family.zygotes(service) if zygote.imported]
+        wards = self._family.unattended(service)
+        for first in range(0, len(wards) if zygotes else 0, channel.FDS_LIMIT):
             if not _hand_over(zygotes[-1], wards[first : first + channel.FDS_LIMIT]):
-                return  # whatever is short now: the next zygote takes them
+                break  # whatever is short now
+        if wards := self._family.unattended(service):
+            self._guards.post(service, wards)
+        else:
+            self._guards.dismiss(service)
 
 
 def _hand_over(zygote: Zygote, wards: Sequence[tuple[Worker, int]]) -> bool:

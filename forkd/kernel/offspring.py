@@ -36,13 +36,17 @@ class Offspring:
 
 
 class Zygote(Offspring):
-    """A process that has imported, or imports, one generation of a service."""
+    """A process that has imported, or imports, one generation of a service; only then it looks after workers."""
 
-    __slots__ = ()
+    __slots__ = ("imported",)
+
+    def __init__(self, id: int, spec: ServiceSpec, generation: int, channel: Channel) -> None:
+        super().__init__(id, spec, generation, channel)
+        self.imported = False
 
 
 class Worker(Offspring):
-    """A worker, or what may become one; `zygote` is the id of the one that was told to fork it."""
+    """A worker, or what may become one; `zygote` is the id of the one that looks after it, at first its parent."""
 
     __slots__ = ("_board", "slot", "zygote")
 
@@ -113,8 +117,12 @@ class Family:
         """Give the zygotes of a service that can still be told something, oldest first."""
         return [one for one in self if isinstance(one, Zygote) and one.spec.name == service and not one.deaf]
 
+    def attended(self, worker: Worker) -> bool:
+        """Tell whether the zygote that looks after a worker is still there."""
+        zygote = self._by_id.get(worker.zygote)
+        return zygote is not None and not zygote.deaf
+
     def unattended(self, service: str) -> list[tuple[Worker, int]]:
-        """Give the announced workers whose own zygote is gone, each with its pid."""
-        attended = {zygote.id for zygote in self.zygotes(service)}
+        """Give the announced workers whose zygote is gone, each with its pid."""
         workers = [one for one in self if isinstance(one, Worker) and one.spec.name == service]
-        return [(one, one.pid) for one in workers if one.pid is not None and one.zygote not in attended]
+        return [(one, one.pid) for one in workers if one.pid is not None and not self.attended(one)]

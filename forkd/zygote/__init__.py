@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from forkd.channel import Channel, Message
     from forkd.service import Service
-    from forkd.zygote.undertaker import Undertaker
+    from forkd.undertaker import Undertaker
 
 _QUIET = 50  # ms without an order, after which a spare is forked: the workers that start now need the processor more
 

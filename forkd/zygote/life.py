@@ -15,15 +15,14 @@ from forkd import assembly, process, threadgroup, worker
 from forkd.channel import PROTOCOL
 from forkd.config import decode
 from forkd.errors import ChannelClosed, ProtocolError
+from forkd.undertaker import Undertaker
 from forkd.zygote import Life, Zygote, open_listeners
-from forkd.zygote.guard import guarded
-from forkd.zygote.undertaker import Undertaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from forkd.channel import Channel, Message
+    from forkd.channel import Channel
     from forkd.core.spec import ServiceSpec
     from forkd.service import Service
 
@@ -36,14 +35,13 @@ def live(upper: Channel, load: Callable[[ServiceSpec], Callable[[], Service]]) -
     """Be a zygote, `load` being how it comes by its service; give the exit code."""
     process.dump_stacks_on_abort()
     _do_nothing_on(*_FOR_WORKERS, *_HARMLESS)
-    undertaker = Undertaker()
     try:
-        life = _receive_life(upper, undertaker)
+        life = _receive_life(upper)
     except ChannelClosed:
         return 1
+    undertaker = Undertaker()
     try:
-        with guarded(life, undertaker):
-            build = _import(life, load)
+        build = _import(life, load)
         upper.send({"type": "imported"})
         Zygote(life, upper, build, undertaker).run()
     except BaseException as error:  # noqa: BLE001 -- the code may raise what it likes, SystemExit too
@@ -58,10 +56,10 @@ def live(upper: Channel, load: Callable[[ServiceSpec], Callable[[], Service]]) -
     return 0
 
 
-def _receive_life(upper: Channel, undertaker: Undertaker) -> Life:
-    """Take the spec, and the workers that an earlier zygote has left behind."""
-    while (message := _next(upper)) and message.body["type"] == "adopt":
-        undertaker.adopt(message)
+def _receive_life(upper: Channel) -> Life:
+    """Wait for what the launcher says first."""
+    upper.wait()
+    message = upper.receive()
     if message is None or message.body.get("protocol") != PROTOCOL:
         msg = f"the launcher does not speak version {PROTOCOL} of the channel's protocol: restart it after an upgrade"
         raise ProtocolError(msg)
@@ -70,13 +68,14 @@ def _receive_life(upper: Channel, undertaker: Undertaker) -> Life:
     return Life(decode.spec_from(body["spec"]), body["generation"], body["launcher_pid"], listeners)
 
 
-def _next(upper: Channel) -> Message | None:
-    upper.wait()
-    return upper.receive()
-
-
 def _import(life: Life, load: Callable[[ServiceSpec], Callable[[], Service]]) -> Callable[[], Service] | None:
-    """Import the service's code, unless its workers are to do that."""
+    """Import the service's code, unless its workers are to do that.
+
+    It may never return, nor heed a signal: if the launcher dies meanwhile, the kernel kills this process.
+    """
+    process.die_with_parent(signal.SIGKILL)
+    if os.getppid() != life.launcher_pid:
+        raise ChannelClosed
     spec = life.spec
     process.set_title(f"forkd: {spec.name} zygote gen {life.generation}")
     threadgroup.prepare(spec.concurrency)
@@ -90,6 +89,8 @@ def _import(life: Life, load: Callable[[ServiceSpec], Callable[[], Service]]) ->
     # Whatever the code has done about them: the zygote reaps its forks itself.
     _do_nothing_on(*_FOR_WORKERS)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # From now on the channel's end says it; one that somebody has stopped would not see that.
+    process.die_with_parent(signal.SIGCONT)
     return build
 
 

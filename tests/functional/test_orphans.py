@@ -65,6 +65,7 @@ def test_a_zygote_that_replaced_a_dead_one_buries_its_workers_too(forkd: Install
     os.kill(service["zygote_pid"], signal.SIGKILL)
     until(lambda: forkd.service()["zygote_pid"] not in (None, service["zygote_pid"]), what="a new zygote")
     forkd.until_running()
+    until(lambda: "forkd: web undertaker" not in forkd.titles(), what="the guard gone, which was there meanwhile")
     thread = threading.Thread(target=_spin, args=(forkd,))
     thread.start()
     until(lambda: forkd.service()["workers"][0]["in_flight"] == 1, what="the loop under way")
@@ -87,6 +88,40 @@ def test_a_zygote_that_is_still_importing_does_not_keep_stuck_workers_alive(fork
     os.kill(service["zygote_pid"], signal.SIGKILL)
     until((forkd.folder / "importing").exists, what="the successor importing")
     os.kill(service["workers"][0]["pid"], signal.SIGSTOP)
+    forkd.signal(signal.SIGKILL)
+    forkd.wait()
+    until(lambda: not forkd.left(), what="nothing left")
+
+
+def test_a_stuck_worker_is_buried_while_its_service_has_no_zygote(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(stop_timeout=0.5, restart={"delay": 60, "max_delay": 60, "healthy_after": 60})})
+    service = forkd.start().service()
+    os.kill(service["zygote_pid"], signal.SIGKILL)
+    until(lambda: "forkd: web undertaker" in forkd.titles(), what="a guard")
+    os.kill(service["workers"][0]["pid"], signal.SIGSTOP)
+    assert forkd.service()["zygote_pid"] is None
+    forkd.signal(signal.SIGKILL)
+    forkd.wait()
+    until(lambda: not forkd.left(), what="nothing left")
+    until(lambda: _bindable(forkd.port), what="the port free")
+
+
+def test_a_guard_lets_clients_go_and_ends_with_its_last_worker(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(restart={"delay": 60, "max_delay": 60, "healthy_after": 60})})
+    service = forkd.start().service()
+    os.kill(service["zygote_pid"], signal.SIGKILL)
+    until(lambda: "forkd: web undertaker" in forkd.titles(), what="a guard")
+    assert forkd.run("stop", "web").returncode == 0
+    until(lambda: len(forkd.titles()) == 1, what="the launcher alone")
+    assert forkd.run("stop").returncode == 0
+    assert forkd.wait() == 0
+
+
+def test_a_zygote_that_somebody_has_stopped_buries_its_workers_too(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(stop_timeout=0.5)})
+    service = forkd.start().service()
+    for pid in (service["workers"][0]["pid"], service["zygote_pid"]):
+        os.kill(pid, signal.SIGSTOP)
     forkd.signal(signal.SIGKILL)
     forkd.wait()
     until(lambda: not forkd.left(), what="nothing left")

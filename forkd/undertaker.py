@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from select import EPOLLIN, epoll  # as in the zygote
+from select import EPOLLIN, epoll  # bound here, since eventlet takes it away from `select`
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
