@@ -59,6 +59,7 @@ class Daemon:
         for event in first:
             self._supervisor.observe(event, self.now())
         loop.run(self._supervisor, self, self.report)
+        self._kernel.sweep()
         self._log.info("stopped")
 
     def close(self) -> None:

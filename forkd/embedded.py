@@ -52,6 +52,7 @@ def supervise(launched: Launched) -> int:
         return 1
     launcher = _Launcher(launched)
     loop.run(launcher.supervisor, launcher, launcher.report)
+    launcher.sweep()
     launcher.close()
     return 1 if launcher.failed else 0
 
@@ -106,6 +107,9 @@ class _Launcher:
             self._log.write(said.level, said.text, said.origin)
         if self._verdict is not None:
             self._tell_verdict()
+
+    def sweep(self) -> None:
+        self._kernel.sweep()
 
     def close(self) -> None:
         self._kernel.close()

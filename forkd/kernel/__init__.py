@@ -13,6 +13,7 @@ from forkd.kernel.birth import become_zygote
 from forkd.kernel.nursery import Nursery
 from forkd.kernel.reader import ConfigReader
 from forkd.kernel.selector import Selector
+from forkd.kernel.strays import kill_children
 from forkd.signals import Signals
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _SIGNALS = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
+_LAST_MOMENT = 5.0  # seconds in which what was killed dies, if it ever does
 
 
 class Kernel:
@@ -108,6 +110,13 @@ class Kernel:
         """In a fork of this process: close what is the launcher's, and change nothing that it shares with it."""
         self._nursery.let_go()
         self._selector.close()
+
+    def sweep(self) -> None:
+        """When nothing is to live any more: kill what is still a child, and its children as they become ours."""
+        self._reader.stop()
+        deadline = self.now() + _LAST_MOMENT
+        while self.now() < deadline and kill_children():
+            self.wait(deadline)
 
     def close(self) -> None:
         """Let go of everything: zygotes end when they notice, listeners are closed and their files removed."""

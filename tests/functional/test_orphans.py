@@ -136,23 +136,47 @@ def test_killed_in_the_middle_of_a_start(forkd: Installed) -> None:
     until(lambda: not forkd.left(), what="nothing left")
 
 
-def test_a_workers_own_children_die_with_it(forkd: Installed) -> None:
-    forkd.write(
-        "parent.py",
-        """
+PARENT = """
 import forkd, subprocess
 
 class Parent(forkd.Server):
+    def __init__(self, command, own_session):
+        self.popen = {"args": command, "start_new_session": own_session}
+
     def start(self):
         super().start()
-        subprocess.Popen(["sleep", "1000"])
-""",
-    )
-    forkd.configure({"parent": {"server": "parent:Parent", "concurrency": "threads"}})
+        subprocess.Popen(**self.popen)
+"""
+
+
+def _start_parent(forkd: Installed, command: list[str], *, own_session: bool) -> None:
+    forkd.write("parent.py", PARENT)
+    args = {"command": command, "own_session": own_session}
+    forkd.configure({"parent": {"server": "parent:Parent", "args": args, "concurrency": "threads"}})
     forkd.start()
+
+
+def test_a_workers_own_children_die_with_it(forkd: Installed) -> None:
+    _start_parent(forkd, ["sleep", "1000"], own_session=False)
     assert len(forkd.titles()) == 4
     assert forkd.run("restart").returncode == 0
     until(lambda: len(forkd.titles()) == 4, what="the old helper gone")
+    forkd.signal(signal.SIGTERM)
+    assert forkd.wait() == 0
+    assert forkd.left() == []
+
+
+def test_what_has_left_its_workers_group_dies_with_the_launcher_and_not_before(forkd: Installed) -> None:
+    def strays() -> int:
+        return sum(title.startswith("sleep") for title in forkd.titles())
+
+    script = "trap '' TERM HUP; sleep 1001 & sleep 1002 & wait"
+    _start_parent(forkd, ["sh", "-c", script], own_session=True)
+    until(lambda: strays() == 2, what="the strays")
+    (worker,) = forkd.workers("parent")
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: forkd.workers("parent") not in ([], [worker]), what="a new worker")
+    until(lambda: strays() == 4, what="the strays of both workers")
     forkd.signal(signal.SIGTERM)
     assert forkd.wait() == 0
     assert forkd.left() == []

@@ -25,6 +25,9 @@ import forkd
 from forkd import errors, wsgi
 
 class Resetting(forkd.Server):
+    def start(self):
+        subprocess.Popen(["sleep", "1000"], start_new_session=True)
+
     def reset(self):
         open(f"reset-{os.getpid()}", "w").close()
 
