@@ -76,8 +76,12 @@ class Script:
 
     def titled(self, part: str) -> list[int]:
         """Return the pids of the living processes with this in their title."""
-        lines = {pid: pathlib.Path(f"/proc/{pid}/cmdline") for pid in living_in(self.folder)}
-        return [pid for pid, line in lines.items() if line.exists() and part in line.read_text()]
+        found = []
+        for pid in living_in(self.folder):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended just now
+                if part in pathlib.Path(f"/proc/{pid}/cmdline").read_text():
+                    found.append(pid)
+        return found
 
 
 @pytest.fixture
