@@ -8,6 +8,7 @@ import importlib.machinery
 import mmap
 import os
 import pwd
+import resource
 import signal
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -72,6 +73,19 @@ def become_subreaper() -> None:
 def die_with_parent(number: int) -> None:
     """Get a signal when the thread that is now the parent ends; 0: none. A change of credentials undoes it."""
     _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process open as many descriptors as it ever may; give how many it might until now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
+
+
+def limit_descriptors(most: int) -> None:
+    """Let this process open so many descriptors and no more, unless it asks; what is open stays open."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, hard), hard))
 
 
 def dump_stacks_on_abort() -> None:

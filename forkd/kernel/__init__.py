@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from forkd import process
@@ -43,7 +44,7 @@ _LAST_MOMENT = 5.0  # seconds in which what was killed dies, if it ever does
 class Kernel:
     """The port between the supervisor and the operating system. One at a time, made before the process's first child.
 
-    It takes the process's signals for itself, and every orphan among its descendants.
+    It takes the process's signals for itself, every orphan among its descendants, and all descriptors there may be.
     """
 
     def __init__(self, config_path: str, runtime_dir: str, zygote: BecomeZygote = become_zygote) -> None:
@@ -54,10 +55,11 @@ class Kernel:
         process.become_subreaper()
         self._signals = Signals()
         self._signals.install(_SIGNALS)
+        self._reset = partial(_give_back, self._signals, process.raise_descriptor_limit())
         self._selector = Selector()
         self._selector.watch(self._signals, list)
-        self._reader = ConfigReader(config_path, self._selector, self._signals.reset)
-        self._nursery = Nursery(runtime_dir, self._selector, self._signals.reset, zygote)
+        self._reader = ConfigReader(config_path, self._selector, self._reset)
+        self._nursery = Nursery(runtime_dir, self._selector, self._reset, zygote)
         self._told_to_stop = False
 
     def move(self, runtime_dir: str) -> None:
@@ -122,7 +124,7 @@ class Kernel:
         """Let go of everything: zygotes end when they notice, listeners are closed and their files removed."""
         self._reader.stop()
         self._nursery.close()
-        self._signals.reset()
+        self._reset()
         self._selector.close()
 
     def _on_signal(self, number: int) -> list[Event]:
@@ -139,3 +141,9 @@ class Kernel:
 
     def _on_stranger(self, pid: int, code: int) -> Iterable[Event]:
         return [self._reader.ended(code)] if pid == self._reader.pid else []
+
+
+def _give_back(signals: Signals, descriptors: int) -> None:
+    """Be no launcher any more, as its children must first of all: take no signals, and have the limit it had before."""
+    signals.reset()
+    process.limit_descriptors(descriptors)

@@ -30,7 +30,7 @@ class Guards:
     __slots__ = ("_pids", "_reset")
 
     def __init__(self, reset: Callable[[], None]) -> None:
-        """`reset` is what a forked child does first with its signals."""
+        """`reset` is what a forked child does first."""
         self._reset = reset
         self._pids: dict[str, int] = {}
 
@@ -68,6 +68,7 @@ def _stand_guard(service: str, sessions: Sequence[tuple[int, int]], timeout: flo
     """Wait for the workers' end or the launcher's, whose fork this is; at the launcher's, see the workers to theirs."""
     os.setsid()
     process.set_title(f"forkd: {service} undertaker")
+    process.raise_descriptor_limit()
     os.closerange(_FIRST, os.sysconf("SC_OPEN_MAX"))  # nothing of the launcher's may stay open for its heirs
     undertaker = Undertaker()
     for pid, session in sessions:

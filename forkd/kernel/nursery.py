@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from functools import partial
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _SPARE_ROWS = 16  # of a scoreboard: the main thread, timers, loops
 _LEAST_ROWS = 126  # as many as fit a page
+# Descriptors that additional workers leave: to zygotes, to a service's first worker and those that replace others, to
+# the reader of the configuration, to those who ask for the status.
+_RESERVE = 24
 
 
 class Nursery:
@@ -43,7 +47,7 @@ class Nursery:
     def __init__(
         self, runtime_dir: str, selector: Selector, reset: Callable[[], None], become_zygote: BecomeZygote
     ) -> None:
-        """`reset` is what a forked child does first with its signals, `become_zygote` what a zygote does then."""
+        """`reset` is what a forked child does first, `become_zygote` what a zygote does then."""
         self._selector = selector
         self._reset = reset
         self._become_zygote = become_zygote
@@ -63,7 +67,7 @@ class Nursery:
             one = self._family.get(command.id)
             if one is not None:
                 self._family.remove(one)
-            return [Failed(command.id, str(error)), Exited(command.id, None, None)]
+            return [Failed(command.id, _reason(error)), Exited(command.id, None, None)]
 
     def signal(self, command: Signal) -> list[Event]:
         """Signal a process, if it still is one."""
@@ -156,6 +160,8 @@ class Nursery:
         with contextlib.closing(lower):
             worker = Worker(zygote, command.id, command.slot, upper)
             self._family.add(worker)
+            if lower.fileno() >= _most() - _RESERVE and self._family.is_additional(worker):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             listeners = self._listeners.acquire_slot(spec, zygote.generation, command.slot)
             rows = max(_LEAST_ROWS, spec.threads + _SPARE_ROWS if spec.concurrency == "threads" else 0)
             with scoreboard.created(rows) as board:
@@ -244,6 +250,16 @@ def _hand_over(zygote: Zygote, wards: Sequence[tuple[Worker, int]]) -> bool:
     for worker, _ in wards:
         worker.zygote = zygote.id
     return True
+
+
+def _most() -> int:
+    return os.sysconf("SC_OPEN_MAX")
+
+
+def _reason(error: OSError | ForkdError) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return f"too many open files: the launcher may have {_most()} (ulimit -Hn)"
+    return str(error)
 
 
 def _next_dead() -> int | None:

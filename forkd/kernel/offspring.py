@@ -113,6 +113,12 @@ class Family:
         """Give the workers that have not said yet which process they are."""
         return [one for one in self if isinstance(one, Worker) and one.pid is None]
 
+    def is_additional(self, worker: Worker) -> bool:
+        """Tell whether its service has others, none of which it may be meant to replace."""
+        workers = [one for one in self if isinstance(one, Worker) and one.spec.name == worker.spec.name]
+        slots = {one.slot for one in workers if one is not worker}
+        return bool(slots) and worker.slot not in slots
+
     def zygotes(self, service: str) -> list[Zygote]:
         """Give the zygotes of a service that can still be told something, oldest first."""
         return [one for one in self if isinstance(one, Zygote) and one.spec.name == service and not one.deaf]

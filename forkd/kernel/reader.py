@@ -29,7 +29,7 @@ class ConfigReader:
     __slots__ = ("_out", "_path", "_printed", "_reset", "_selector", "pid")
 
     def __init__(self, path: str, selector: Selector, reset: Callable[[], None]) -> None:
-        """`reset` is what a forked child does first with its signals."""
+        """`reset` is what a forked child does first."""
         self._path = path
         self._selector = selector
         self._reset = reset

@@ -52,6 +52,8 @@ class Zygote:
         self._undertaker = undertaker
         self._spare: Spare | None = None
         self._retired = False
+        # It needs one for each worker, of whom each is to find the limit as the code left it.
+        self._descriptors = process.raise_descriptor_limit()
 
     def run(self) -> None:
         """Fork when told to, until retired and without workers; when the launcher is gone, see them to their end."""
@@ -126,6 +128,7 @@ class Zygote:
         """Be no zygote any more, but a spare; one whose code is yet to be imported has nothing to rehearse."""
         self._channel.close()
         self._undertaker.close()
+        process.limit_descriptors(self._descriptors)
         process.set_title(f"forkd: {self._life.spec.name} spare gen {self._life.generation}")
         if self._build is not None:
             rehearse(self._life.spec.concurrency)

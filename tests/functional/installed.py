@@ -20,7 +20,7 @@ from forkd.errors import NotRunning
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 COMMAND = pathlib.Path(sys.executable).parent / "forkd"
 
@@ -137,11 +137,11 @@ class Installed:
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV", "NOTIFY", "WATCHDOG"))}
         return {**plain, "NO_COLOR": "1"}
 
-    def start(self, *, ready: bool = True) -> Self:
-        """Start the launcher and wait until every service is as wanted."""
+    def start(self, *, ready: bool = True, under: Sequence[str] = ()) -> Self:
+        """Start the launcher, by the command `under` if there is one, and wait until every service is as wanted."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [COMMAND, "start", "--config", self.config],
+                [*under, COMMAND, "start", "--config", self.config],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(), cwd=self.folder,
             )  # fmt: skip
         if ready:
