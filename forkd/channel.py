@@ -86,8 +86,9 @@ class Channel:
         Raises ChannelClosed at the end, and ProtocolError for a message that is too long, not a
         JSON object with a `type`, or that brings descriptors nobody asked for.
         """
+        flags = _socket.MSG_DONTWAIT | _socket.MSG_CMSG_CLOEXEC
         try:
-            data, ancillary, truncated = self._next()
+            data, ancillary, truncated, _ = self._sock.recvmsg(MESSAGE_LIMIT, self._ancillary, flags)
         except BlockingIOError:
             return None
         except ConnectionResetError:
@@ -104,14 +105,6 @@ class Channel:
             for fd in fds:
                 os.close(fd)
             raise
-
-    def _next(self) -> tuple[bytes, list[tuple[int, int, bytes]], int]:
-        flags = _socket.MSG_DONTWAIT | _socket.MSG_CMSG_CLOEXEC
-        try:
-            return self._sock.recvmsg(MESSAGE_LIMIT, self._ancillary, flags)[:3]
-        except ConnectionResetError:
-            # The other end is gone and has left something unread. The kernel says so once, before what was sent.
-            return self._sock.recvmsg(MESSAGE_LIMIT, self._ancillary, flags)[:3]
 
 
 def pair(*, attested: bool = True) -> tuple[Channel, Channel]:

@@ -87,16 +87,6 @@ def test_the_end_is_noticed_again_and_again(ends):
             upper.send({"type": "more"})
 
 
-def test_last_words_arrive_although_the_speaker_never_listened(ends):
-    upper, lower = ends
-    upper.send({"type": "spec"})
-    lower.send({"type": "failed"})
-    lower.close()
-    assert upper.receive().body == {"type": "failed"}
-    with pytest.raises(ChannelClosed):
-        upper.receive()
-
-
 def test_a_full_queue_does_not_block(ends):
     upper, _ = ends
 
