@@ -52,7 +52,6 @@ def _wsgi(spec: ServiceSpec) -> Callable[[], Server]:
         raise ForkdError(f"app: {spec.app!r} is of type {type(app).__name__}, which is no WSGI callable")
     if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(type(app), "__call__", None)):  # noqa: B004 -- not whether, but what
         raise ForkdError(f"app: {spec.app!r} is a coroutine function (ASGI?); forkd serves WSGI")
-    wsgi.engine_of(spec.concurrency)
     options = wsgi.Options(**{name: getattr(spec, name) for name in wsgi.Options._fields})
     return lambda: wsgi.Server(app, spec.bind, options=options)
 

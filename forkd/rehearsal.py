@@ -19,6 +19,7 @@ from forkd.service import Inheritance, Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import ModuleType
     from typing import Any
 
 _ADDRESS = "rehearsal"
@@ -27,6 +28,12 @@ _REQUESTS = 3  # the interpreter writes to code that it runs for the second time
 _PATIENCE = 1.0  # seconds for what takes 5 ms
 
 _log = logging.getLogger("forkd.rehearsal")
+
+
+def prepare(concurrency: str) -> None:
+    """Import, once for all forks of this process, what each would else import in its rehearsal or its start."""
+    if "forkd.wsgi" in sys.modules:
+        _wsgi().engine_of(concurrency)
 
 
 def rehearse(concurrency: str) -> None:
@@ -46,14 +53,18 @@ def rehearse(concurrency: str) -> None:
     gc.collect()  # what came before the fork is frozen; of the rehearsal also descriptors wait for this
 
 
-def _serve(concurrency: str) -> None:
+def _wsgi() -> ModuleType:
     from forkd import wsgi  # lazy: only a service that serves WSGI pays for the parser
 
+    return wsgi
+
+
+def _serve(concurrency: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("")  # a name in no directory, given by the kernel
         listener.listen(1)
         listener.setblocking(False)
-        service = Service(wsgi.Server(_application, _ADDRESS), concurrency=concurrency)
+        service = Service(_wsgi().Server(_application, _ADDRESS), concurrency=concurrency)
         service.adopt(Inheritance({_ADDRESS: listener}))
         _run(service, lambda: _ask(listener.getsockname()))
 

@@ -82,6 +82,7 @@ def _stand_guard(service: str, sessions: Sequence[tuple[int, int]], timeout: flo
         poller.register(os.pidfd_open(launcher), EPOLLIN)
         while undertaker.wards and os.getppid() == launcher:
             poller.poll()
-            undertaker.bury()
+            if os.getppid() == launcher:  # else there is more to do for a dead worker than to forget it
+                undertaker.bury()
     undertaker.finish(timeout)
     return 0

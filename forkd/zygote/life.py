@@ -11,7 +11,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from forkd import assembly, process, threadgroup, worker
+from forkd import assembly, process, rehearsal, threadgroup, worker
 from forkd.channel import PROTOCOL
 from forkd.config import decode
 from forkd.errors import ChannelClosed, ProtocolError
@@ -85,6 +85,7 @@ def _import(life: Life, load: Callable[[ServiceSpec], Callable[[], Service]]) ->
     gc.disable()  # for good here: a collection would touch, and so unshare, the pages that workers share
     build = load(spec) if spec.preload else None
     if spec.preload:
+        rehearsal.prepare(spec.concurrency)
         worker.log_to_stderr(f"{spec.name} zygote")
     # Whatever the code has done about them: the zygote reaps its forks itself.
     _do_nothing_on(*_FOR_WORKERS)

@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from tests.functional.installed import Installed
+from tests.functional.installed import TICKER, Installed
 from tests.waiting import until
 
 
@@ -57,10 +57,11 @@ def test_a_start_that_fails_says_why_in_the_status(forkd: Installed) -> None:
 
 
 def test_a_server_whose_constructor_fails_says_why(forkd: Installed) -> None:
-    forkd.configure({"ticker": {"server": "ticker:Ticker"}})
+    forkd.write("ticker.py", TICKER.replace("self.path = path", "self.path = {}[path]"))
+    forkd.configure({"ticker": {"server": "ticker:Ticker", "args": {"path": "ticks"}}})
     forkd.start(ready=False)
     error = until(lambda: forkd.service("ticker").get("error"), what="the error")
-    assert "TypeError" in error
+    assert error == "worker 0 failed to start: KeyError: 'ticks'"
 
 
 def test_a_crash_loop_does_not_delay_another_service(forkd: Installed) -> None:

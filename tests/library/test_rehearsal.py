@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from forkd import rehearsal, threadgroup, wsgi
+import forkd.wsgi  # noqa: F401 -- as the code of a WSGI service has it imported
+from forkd import rehearsal, threadgroup
 from forkd.server import Server
 from forkd.service import Service
 from tests.library.logs import logged
@@ -24,7 +25,7 @@ def test_it_answers_requests_and_leaves_nothing_behind(engine):
         return rehearsal_application(environ, start_response)
 
     rehearsal_application, rehearsal._application = rehearsal._application, application
-    wsgi.engine_of(engine)
+    rehearsal.prepare(engine)
     before = belongings()
     with logged() as lines:
         rehearsal.rehearse(engine)
