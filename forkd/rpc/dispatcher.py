@@ -62,6 +62,7 @@ class Dispatcher:
         self._waiting: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._runners = 0  # threads that run calls or linger
         self._idle = 0  # those of them that linger
+        self._queued = 0  # calls that wait, or are just being fetched by a thread that still counts as lingering
         self._open = 0  # calls without an answer
         self._draining = False
         self._drained = self._group.event()
@@ -90,6 +91,7 @@ class Dispatcher:
             self._draining = True
             moved = self._take_waiting()
             self._open -= len(moved)
+            self._queued -= len(moved)
             for _ in range(self._idle):
                 self._waiting.put(None)  # no thread need linger now
         for call in moved:
@@ -122,14 +124,14 @@ class Dispatcher:
         with self._lock:
             if self._draining:
                 return _MOVED
-            waiting = self._waiting.qsize()
-            spare = self._idle - waiting
+            spare = self._idle - self._queued
             if spare > 0 or not self._start_runner(call):
                 # Without a single runner nobody would ever fetch it.
                 if spare <= 0 and (not self._runners or -spare >= self._group.limit):
                     text = f"{self._server.topic}: {self._open} calls are in hand, {-spare} of them waiting"
                     return Failure("busy", text)
                 self._waiting.put(call)
+                self._queued += 1
             self._open += 1
             return None
 
@@ -163,6 +165,7 @@ class Dispatcher:
                 # One may have come between the end of the wait and the lock, counting on this thread.
                 with contextlib.suppress(queue.Empty):
                     call = self._waiting.get_nowait()
+            self._queued -= call is not None
             self._runners -= call is None
         return call
 
