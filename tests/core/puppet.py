@@ -36,8 +36,8 @@ class Puppet:
         self.bad_slots: set[tuple[int, int]] = set()  # (generation, slot)
         self.silent_slots: set[tuple[int, int]] = set()
         self.stubborn: set[int] = set()  # signals that nobody heeds
-        self.lingering: set[int] = set()  # generations whose zygote does not end
         self.unborn: set[int] = set()  # generations whose workers never announce themselves
+        self.lingering: set[int] = set()  # generations whose zygotes do not exit when they are retired
         self._zygotes: dict[int, tuple[str, int]] = {}  # id: service and generation
         self.run()
 
@@ -106,8 +106,8 @@ class Puppet:
             case Spawn(id, zygote, slot):
                 return self._start(id, self._zygotes[zygote][1], slot)
             case Retire(name, generation):
-                ended = [] if generation in self.lingering else self._zygotes.items()
-                return [Exited(id, 0, None) for id, home in ended if home == (name, generation)]
+                retired = [id for id, home in self._zygotes.items() if home == (name, generation)]
+                return [Exited(id, 0, None) for id in retired if generation not in self.lingering]
             case Signal(id, signal):
                 return self._signal(id, signal)
 
