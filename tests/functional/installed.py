@@ -30,13 +30,22 @@ VERSION = "one"
 
 def application(environ, start_response):
     path = environ["PATH_INFO"]
-    if path == "/slow":
-        time.sleep(1.0)
+    if path == "/held":
+        while not os.path.exists("go"):
+            time.sleep(0.01)
     if path == "/spin":
         while True:
             pass
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"{VERSION} {os.getpid()}".encode()]
+"""
+
+# Put before an app: its import says that it has begun, and waits.
+GATED = """
+import os, time
+open("importing", "w").close()
+while not os.path.exists("go"):
+    time.sleep(0.01)
 """
 
 TICKER = """
@@ -68,12 +77,27 @@ class Adder(rpc.Server):
 """
 
 
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+class Ports:
+    """Free TCP ports of 127.0.0.1, ours until `close`.
+
+    A socket stays bound to each, so that the kernel gives it to nobody else. Who sets SO_REUSEADDR, as forkd does, may
+    listen on it all the same.
+    """
+
+    def __init__(self) -> None:
+        self._held = contextlib.ExitStack()
+
+    def take(self) -> int:
+        """Return one more."""
+        held = self._held.enter_context(socket.socket())
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port: int = held.getsockname()[1]
         return port
+
+    def close(self) -> None:
+        """Give them all back."""
+        self._held.close()
 
 
 def alive(pid: int) -> bool:
@@ -106,7 +130,8 @@ class Installed:
         self.folder = folder
         self.config = folder / "services.yaml"
         self.runtime_dir = folder / "run"
-        self.port = free_port()
+        self.ports = Ports()
+        self.port = self.ports.take()
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "log"
         self.write("app.py", APP)
@@ -142,7 +167,7 @@ class Installed:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*under, COMMAND, "start", "--config", self.config],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(), cwd=self.folder,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(), cwd=self.folder, process_group=0,
             )  # fmt: skip
         if ready:
             self.until_running()
@@ -172,6 +197,10 @@ class Installed:
     def service(self, name: str = "web") -> dict[str, Any]:
         """Return the status of one service, empty when there is none."""
         return next((s for s in self.status().get("services", []) if s["name"] == name), {})
+
+    def in_flight(self) -> int:
+        """Return how many requests the workers of the service `web` are at."""
+        return sum(worker["in_flight"] for worker in self.service()["workers"])
 
     def workers(self, name: str = "web") -> list[int]:
         """Return the pids of the ready workers of a service."""
@@ -213,6 +242,7 @@ class Installed:
 
     def close(self) -> None:
         """Stop what the test left running; nothing may survive a TERM."""
+        self.ports.close()
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -245,6 +275,7 @@ class Load:
         self.port = port
         self.keep_alive = keep_alive
         self.answers = 0
+        self.connections = 0
         self.bodies: set[str] = set()
         self.failures: list[str] = []
         self.slowest = 0.0
@@ -264,6 +295,7 @@ class Load:
         headers = {} if self.keep_alive else {"Connection": "close"}
         while not self._over.is_set():
             started = time.monotonic()
+            self.connections += connection.sock is None
             try:
                 connection.request("GET", "/", headers=headers)
                 response = connection.getresponse()

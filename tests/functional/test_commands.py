@@ -363,10 +363,10 @@ def test_stop_quick_does_not_wait_for_what_is_in_flight(forkd: Installed) -> Non
     forkd.configure({"web": forkd.web()})
     forkd.start()
     with socket.create_connection(("127.0.0.1", forkd.port)) as client:
-        client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-        until(lambda: forkd.service()["workers"][0]["in_flight"] == 1, what="a request in flight")
+        client.sendall(b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: forkd.in_flight() == 1, what="a request in flight")
         assert forkd.run("stop", "--quick").returncode == 0
-        assert forkd.wait(5) == 0
+        assert forkd.wait() == 0
         assert client.recv(65536) == b""
 
 
@@ -376,7 +376,7 @@ def test_run_serves_in_the_foreground_until_a_signal(forkd: Installed, concurren
         pid = until(lambda: _answer(forkd), what="an answer").split()[1]
         assert int(pid) == process.pid
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 def _answer(forkd: Installed) -> str:

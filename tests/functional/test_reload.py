@@ -7,7 +7,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
-from tests.functional.installed import APP, Installed, free_port, loads
+from tests.functional.installed import APP, GATED, Installed, loads
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ def test_ten_hups_under_load_lose_no_request(forkd: Installed, concurrency: str)
         until(lambda: all(c.answers > s for c, s in zip(clients, seen, strict=True)), what="answers afterwards")
     for client in clients:
         assert client.failures == []
+        assert len(client.bodies) >= 10  # workers: a client that asks without pause is served by every generation
+    kept, renewed = clients
+    assert kept.connections < kept.answers // 4
+    assert renewed.connections == renewed.answers
     until(lambda: len(forkd.titles()) == 4, what="just the processes there should be")
 
 
@@ -71,7 +75,7 @@ def test_services_are_changed_added_and_removed(forkd: Installed) -> None:
 def test_a_changed_port_moves_without_a_gap(forkd: Installed) -> None:
     forkd.configure({"web": forkd.web()})
     forkd.start()
-    old, forkd.port = forkd.port, free_port()
+    old, forkd.port = forkd.port, forkd.ports.take()
     forkd.configure({"web": forkd.web()})
     assert forkd.run("reload").returncode == 0
     assert forkd.get().startswith("one")
@@ -141,7 +145,10 @@ def test_restart_replaces_the_workers_without_losing_a_request(forkd: Installed)
 def test_a_zygote_killed_during_a_reload(forkd: Installed) -> None:
     forkd.configure({"web": forkd.web(workers=3)})
     zygote = forkd.start().service()["zygote_pid"]
+    forkd.write("app.py", GATED + APP)
     forkd.signal(signal.SIGHUP)
+    until((forkd.folder / "importing").exists, what="the new code being imported")
     os.kill(zygote, signal.SIGKILL)
+    (forkd.folder / "go").touch()
     forkd.until_running(generation=2)
     until(lambda: len(forkd.titles()) == 5, what="just the processes there should be")

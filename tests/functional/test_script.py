@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.functional.installed import free_port, living_in
+from tests.functional.installed import Ports, living_in
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ class Script:
     """The script, running in a folder of its own."""
 
     def __init__(self, folder: pathlib.Path, engine: str) -> None:
-        self.folder, self.port = folder, free_port()
+        self.folder, self.ports = folder, Ports()
+        self.port = self.ports.take()
         (folder / "script.py").write_text(SCRIPT)
         with (folder / "log").open("w") as log:
             self.process = subprocess.Popen(
@@ -97,6 +98,7 @@ def script(tmp_path: pathlib.Path, concurrency: str) -> Iterator[Script]:
     script.process.wait(30)
     assert script.process.stdout is not None
     script.process.stdout.close()
+    script.ports.close()
     until(lambda: not living_in(tmp_path), what="nothing left")
 
 
@@ -138,3 +140,23 @@ def test_a_script_that_is_killed_leaves_nothing(script: Script) -> None:
     script.process.kill()
     script.process.wait()
     until(lambda: not living_in(script.folder), what="nothing left")
+
+
+THREADED = """
+import threading
+import forkd
+from forkd import errors
+
+over = threading.Event()
+threading.Thread(target=over.wait).start()
+try:
+    forkd.ProcessLauncher().launch_service(forkd.Service(forkd.Server(), concurrency="threads"))
+except errors.ForkdError as error:
+    print(error)
+over.set()
+"""
+
+
+def test_a_script_that_has_threads_is_not_forked() -> None:
+    done = subprocess.run([sys.executable, "-c", THREADED], capture_output=True, text=True, check=True)
+    assert done.stdout == "a process that has threads cannot be forked: launch services before threads are made\n"

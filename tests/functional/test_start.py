@@ -103,8 +103,18 @@ def test_the_control_socket_is_the_operators_alone(forkd: Installed) -> None:
     assert (forkd.runtime_dir / "forkd.sock").stat().st_mode & 0o777 == 0o600
 
 
+def test_without_its_socket_the_launcher_heeds_signals_alone(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web()})
+    forkd.start()
+    (forkd.runtime_dir / "forkd.sock").unlink()
+    assert forkd.run("status").returncode == 3
+    os.kill(int((forkd.runtime_dir / "forkd.pid").read_text()), signal.SIGTERM)
+    assert forkd.wait() == 0
+
+
 def test_a_port_that_is_taken_is_an_error_that_heals(forkd: Installed) -> None:
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", forkd.port))
         taken.listen()
         forkd.configure({"web": forkd.web(), "ticker": {"server": "ticker:Ticker", "args": {"path": "ticks"}}})
