@@ -81,9 +81,9 @@ class Probe(rpc.Server):
     def count(self):
         return self.counted
 
-    def relay(self, topic, value):
+    def relay(self, topic, method, args):
         with rpc.Client(topic) as client:
-            return client.call("echo", value=value)
+            return client.call(method, **args)
 
     @staticmethod
     def fixed():

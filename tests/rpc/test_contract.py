@@ -126,7 +126,7 @@ def test_an_unknown_topic_fails_at_once(short_tmp):
     started = time.monotonic()
     with pytest.raises(rpc.NoSuchTopic, match="nobody serves the topic 'nobody'"):
         rpc.Client("nobody", runtime_dir=str(short_tmp)).call("add")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15  # of the 30 that a call may take
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "ö", "a b"])
@@ -175,7 +175,7 @@ def test_a_fork_gets_connections_of_its_own(client):
 def test_a_worker_calls_another_topic(host):
     host.worker()
     host.worker(topic="other")
-    assert host.client().call("relay", topic="other", value="through") == "through"
+    assert host.client().call("relay", topic="other", method="echo", args={"value": "through"}) == "through"
 
 
 GREEN = """

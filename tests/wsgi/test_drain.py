@@ -66,7 +66,7 @@ def test_an_upload_in_flight_is_finished(serve):
 
 
 def test_half_a_head_is_finished(serve):
-    served = serve(options={"keepalive_timeout": SHORT})
+    served = serve(options={"keepalive_timeout": LONG})
     with served.client() as client:
         client.get("/hello")
         client.send(request("/hello")[:-2])
@@ -110,12 +110,12 @@ def test_idle_connections_hold_a_drain_no_longer_than_their_time(serve):
         began = time.monotonic()
         served.drain()
         served.stopped()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < LONG / 2
         assert client.rest() == b""
 
 
 def test_idle_connections_hold_a_drain_no_longer_than_half_of_its_time(serve):
-    served = serve(options={"keepalive_timeout": LONG}, stop_timeout=2)
+    served = serve(options={"keepalive_timeout": LONG}, stop_timeout=4)
     with served.client() as client:
         client.get("/hello")
         served.drain()
@@ -175,8 +175,8 @@ def test_a_stop_at_once_ends_a_drain(serve):
 @pytest.mark.parametrize("keep_alive", [True, False])
 def test_a_successor_takes_over_without_a_failed_request(serve, keep_alive):
     """Clients that keep asking, by kept connections or new ones, see old and new server, and no error."""
-    old = serve(share=True, options={"keepalive_timeout": 1.0})
-    new = serve(share=True, bind=old.address, options={"keepalive_timeout": 1.0})
+    old = serve(share=True, options={"keepalive_timeout": LONG})
+    new = serve(share=True, bind=old.address, options={"keepalive_timeout": LONG})
     stop = threading.Event()
     failures: list[BaseException] = []
     done = [0] * 4

@@ -93,7 +93,7 @@ def test_a_body_is_refused_before_it_is_sent(limited):
 
 @pytest.mark.parametrize("start_of_head", [b"GET /hello HT", request("/hello")[:-2], b"\r\n"])
 def test_a_slow_head_times_out(serve, start_of_head):
-    with serve(options={"header_timeout": 0.2}).client() as client:
+    with serve(options={"header_timeout": 0.5}).client() as client:
         client.send(start_of_head)
         assert client.answer().status == 408
         assert client.rest() == b""
@@ -112,8 +112,8 @@ def test_a_head_that_trickles_times_out(serve):
             client.send(bytes([next(trickle)]))
             return b""
 
-        assert until(answered).startswith(b"HTTP/1.1 408 ")
-        assert time.monotonic() - began < 5
+        assert until(answered, timeout=30).startswith(b"HTTP/1.1 408 ")
+        assert time.monotonic() - began < 20  # of the 50 that the whole head would take
 
 
 def test_a_client_that_says_nothing_is_closed_silently(serve):
@@ -123,14 +123,14 @@ def test_a_client_that_says_nothing_is_closed_silently(serve):
 
 def test_an_idle_connection_is_closed_silently(serve):
     with serve(options={"header_timeout": LONG, "keepalive_timeout": 0.3}).client() as client:
-        client.get("/hello")
         began = time.monotonic()
+        client.get("/hello")
         assert client.rest() == b""
-        assert 0.2 < time.monotonic() - began < 5
+        assert 0.2 < time.monotonic() - began < LONG / 2
 
 
 def test_a_busy_connection_is_not_idle(serve):
-    served = serve(options={"header_timeout": 0.1, "keepalive_timeout": 0.1})
+    served = serve(options={"header_timeout": 0.5, "keepalive_timeout": 0.5})
     with served.client() as client, served.client() as other:
         client.send(request("/held/long"))
         served.get("/await-held/long")
