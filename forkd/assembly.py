@@ -82,10 +82,11 @@ def _check_args(spec: ServiceSpec, server: type[Server]) -> None:
         signature = inspect.signature(server)
     except (TypeError, ValueError):
         return  # it cannot be read: its worker will see
+    taken = str(signature) if signature.parameters else "no arguments"
     try:
+        signature.bind_partial(**spec.args)  # a misspelt one is to be told before the one that is missing for it
         signature.bind(**spec.args)
     except TypeError as error:
-        taken = str(signature) if signature.parameters else "no arguments"
         raise ForkdError(f"args: {spec.server!r}: {error}; it takes {taken}") from None
 
 
@@ -141,6 +142,6 @@ def _import(name: _Name) -> Any:
         if name.module != missing and not name.module.startswith(f"{missing}."):
             raise  # something that the service's code imports itself
         raise ForkdError(
-            f"{name.key}: no module named {missing!r}; searched {', '.join(sys.path[:3])}, …: "
-            "set `directory` or `pythonpath` to where it is"
+            f"{name.key}: no module named {missing!r}: set `directory` or `pythonpath` to where it is; "
+            f"searched {', '.join(sys.path[:3])}, …"
         ) from None

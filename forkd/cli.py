@@ -88,7 +88,7 @@ def _check(options: argparse.Namespace) -> int:
     from forkd import config  # lazy: most commands read no configuration
 
     found = config.read(options.config, check_imports=options.imports)
-    print(f"{options.config}: no mistakes in {len(found.services)} services")
+    print(f"{options.config}: no mistakes; services: {', '.join(spec.name for spec in found.services)}")
     return DONE
 
 
@@ -116,6 +116,8 @@ def _order(options: argparse.Namespace) -> int:
 
     request = Request(options.command, options.service, getattr(options, "quick", False))
     with Client(_runtime_dir(options)) as client:
+        if options.config is not None and options.runtime_dir is None:
+            orders.check_config(request, client.status(), options.config)
         if request.service is not None:
             orders.check_service(request, client.status(), _configured)
         orders.give(client, request, wait=options.wait)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from forkd.launcher import ServiceLauncher
 
 if TYPE_CHECKING:
     from forkd.core.spec import ServiceSpec
+
+_log = logging.getLogger("forkd")
 
 
 def run(path: str, name: str) -> None:
@@ -30,6 +33,7 @@ def run(path: str, name: str) -> None:
     service = assembly.load(spec)()
     launcher = ServiceLauncher()
     launcher.launch_service(service)
+    _log.info("ready, pid %d%s", os.getpid(), f", on {', '.join(spec.bind)}" if spec.bind else "")
     launcher.wait()
 
 

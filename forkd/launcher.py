@@ -163,8 +163,11 @@ class ProcessLauncher(Launcher):
     def launch_service(self, service: Service, workers: int = 1) -> None:
         """Start `service` in so many workers, and return when all are ready.
 
-        Raise `ForkdError` with the reason when the first start fails, and when the script has threads.
+        Raise `ForkdError` with the reason when the first start fails, and when the script has threads, or was
+        patched by eventlet.
         """
+        if threadgroup.is_patched():
+            raise ForkdError("eventlet has patched this process: launch services before that; workers do it themselves")
         from forkd import embedded  # lazy: a ServiceLauncher needs neither kernel nor zygote
 
         if len(os.listdir("/proc/self/task")) > 1:

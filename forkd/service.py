@@ -118,7 +118,8 @@ class Service:
         except BaseException:
             self._serving = False
             self._stop_once.acquire(blocking=False)
-            self._stop_threads()
+            if self._made is not None:
+                self._stop_threads()
             raise
 
     def stop(self, graceful: bool = True) -> None:

@@ -106,7 +106,9 @@ def _start(birth: Birth, build: Callable[[], Service], signals: Signals) -> Serv
 
 def tell_failure(to: Channel, error: BaseException) -> None:
     """Send `failed`, as well as it can be done: the receiver may be gone, which is no reason to fail otherwise."""
-    text = "".join(traceback.format_exception(type(error), error, _users_part(error)))
+    text = ""  # what forkd refuses, it explains
+    if not isinstance(error, ForkdError):
+        text = "".join(traceback.format_exception(type(error), error, _users_part(error)))
     with contextlib.suppress(ChannelClosed, ProtocolError):
         to.send(channel.failed(describe(error), text))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from forkd.config.load import Loaded
     from forkd.core.spec import ServiceSpec
 
+_KEYS = {"app", "args", "server", "topic"}  # that a refusal by forkd itself begins with
 COMMAND = (sys.executable, "-P", "-m", "forkd.config.probe")
 
 
@@ -26,8 +27,10 @@ def try_all(loaded: Loaded) -> None:
     for spec in loaded.config.services:
         error = failure(spec, loaded.config.runtime_dir)
         if error:
-            path: Path = ("services", spec.name, "app" if spec.server == "wsgi" else "server")
-            loaded.problems.add(Problem(place_of(loaded.root, path), path, f"cannot import: {error}"))
+            key, _, refusal = error.partition(": ")
+            path: Path = ("services", spec.name, key if key in _KEYS else "app" if spec.server == "wsgi" else "server")
+            text = refusal if key in _KEYS else f"cannot import: {error}"
+            loaded.problems.add(Problem(place_of(loaded.root, path), path, text))
 
 
 def failure(spec: ServiceSpec, runtime_dir: str) -> str:

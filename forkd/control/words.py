@@ -78,7 +78,8 @@ def _said(news: News) -> tuple[str, str]:
     if news.pid is None and news.kind in _ENDS:
         return _never_ran(news)
     if news.kind == "exited":
-        return "info" if news.ok else "warning", f"pid {news.pid} exited: {news.text}"
+        who = f"zygote pid {news.pid}" if news.slot is None else f"pid {news.pid}"
+        return "info" if news.ok else "warning", f"{who} exited: {news.text}"
     if news.kind == "reload_ended":
         return ("info", "reload done") if news.ok else ("error", f"reload failed: {news.text}")
     if news.kind == "ended":

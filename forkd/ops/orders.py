@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 _QUIET = {"debug"}
 # What a reload's last line says: whoever asked for it need not read it thrice.
 _SAID_AT_THE_END = {"config_refused", "reload_ended"}
+
+
+def check_config(request: Request, picture: dict[str, Any], path: str) -> None:
+    """Raise ForkdError when the launcher that `path` leads to runs another file, which the order would be about."""
+    theirs = picture["forkd"]["config"]
+    if os.path.realpath(path) != os.path.realpath(theirs):
+        raise ForkdError(f"{request.verb} failed: the launcher that {path} leads to runs {theirs}: name that one")
 
 
 def check_service(request: Request, picture: dict[str, Any], configured: Callable[[str], set[str]]) -> None:

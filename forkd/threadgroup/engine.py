@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _log = logging.getLogger("forkd.threadgroup")
+
+
+def is_patched() -> bool:
+    """Tell whether eventlet has patched this process, by whose hand ever."""
+    patcher = sys.modules.get("eventlet.patcher")
+    return patcher is not None and patcher.is_monkey_patched("thread")
 
 
 class Stopped(BaseException):

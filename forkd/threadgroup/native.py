@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import threading
 from typing import TYPE_CHECKING
 
 from forkd.errors import ForkdError
-from forkd.threadgroup.engine import Engine, Stopped, Task, Thread
+from forkd.threadgroup.engine import Engine, Stopped, Task, Thread, is_patched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,8 +154,7 @@ class NativeEngine(Engine):
 
     def check(self) -> None:
         """As in `Engine`."""
-        patcher = sys.modules.get("eventlet.patcher")
-        if patcher is not None and patcher.is_monkey_patched("thread"):
+        if is_patched():
             raise ForkdError(
                 "eventlet has patched this process: its threads are green, so concurrency 'threads' cannot run in it"
             )

@@ -44,8 +44,13 @@ def test_under_eventlet_too(checked):
 
 def test_a_module_that_is_not_there(checked):
     (problem,) = checked("server: shoop:Shop", SERVER)
-    assert problem.startswith("services.yaml:4:13: services.shop.server: cannot import: ")
-    assert "shoop" in problem
+    assert problem.startswith("services.yaml:4:13: services.shop.server: no module named 'shoop': ")
+
+
+def test_arguments_that_the_constructor_does_not_take(checked):
+    (problem,) = checked("server: shop:Shop\nargs:\n  days: 30", SERVER)
+    assert problem.startswith("services.yaml:6:7: services.shop.args: 'shop:Shop': ")
+    assert "unexpected keyword argument 'days'" in problem
 
 
 @pytest.mark.parametrize(
@@ -67,7 +72,7 @@ def test_code_that_fails(checked, module, error):
 
 def test_the_place_is_that_of_the_application(checked):
     (problem,) = checked("server: wsgi\nbind: 127.0.0.1:0\napp: nothing.there:application")
-    assert problem.startswith("services.yaml:6:10: services.shop.app: cannot import: ")
+    assert problem.startswith("services.yaml:6:10: services.shop.app: no module named 'nothing': ")
 
 
 def test_it_runs_where_the_service_would(checked, folder):

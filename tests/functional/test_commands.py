@@ -217,7 +217,7 @@ def test_schema_is_json(forkd: Installed) -> None:
 
 def test_check_finds_what_is_wrong_and_with_import_in_the_code_too(forkd: Installed) -> None:
     forkd.configure({"web": forkd.web(), "ticker": {"server": "ticker:Ticker", "args": {"path": "x"}}})
-    assert forkd.run("check", "-c", str(forkd.config)).stdout == f"{forkd.config}: no mistakes in 2 services\n"
+    assert forkd.run("check", "-c", str(forkd.config)).stdout == f"{forkd.config}: no mistakes; services: web, ticker\n"
     assert forkd.run("check", "-c", str(forkd.config), "--import").returncode == 0
     forkd.write("ticker.py", BROKEN)
     assert forkd.run("check", "-c", str(forkd.config)).returncode == 0
@@ -261,6 +261,20 @@ def test_a_reload_may_name_a_service_that_is_new_in_the_configuration(forkd: Ins
     done = forkd.run("reload", "adder")
     assert done.returncode == 0, done.stderr
     assert forkd.service("adder")["state"] == "running"
+
+
+def test_an_order_by_another_file_is_refused(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web()})
+    forkd.start()
+    other = forkd.folder / "other.yaml"
+    other.write_text(forkd.config.read_text().replace('"web"', '"shop"'))
+    done = forkd.run("reload", "-c", str(other))
+    assert done.returncode == 1
+    assert f"runs {forkd.config}: name that one" in done.stderr
+    assert forkd.status()["forkd"]["generation"] == 1
+    same = forkd.folder / "same.yaml"
+    same.symlink_to(forkd.config)
+    assert forkd.run("reload", "-c", str(same)).returncode == 0
 
 
 def test_a_reload_that_cannot_be_says_why_and_status_too(forkd: Installed) -> None:

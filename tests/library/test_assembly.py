@@ -174,7 +174,7 @@ def test_a_module_that_does_not_exist(module):
         (f"{home}.no_such", f"{home}.no_such"),
     ):
         text = refused(web(f"{missing}:application"))
-        assert text.startswith(f"app: no module named '{told}'; searched ")
+        assert text.startswith(f"app: no module named '{told}': set ")
         assert "`directory` or `pythonpath`" in text
 
 
@@ -214,6 +214,11 @@ def test_a_server_gets_its_arguments(module):
     ("name", "args", "text"),
     [
         ("Housekeeper", {"days": 30}, "got an unexpected keyword argument 'days'; it takes (retention_days=1)"),
+        (
+            "Demanding",
+            {"custommer": 5},
+            "got an unexpected keyword argument 'custommer'; it takes (customer: str, *, cents=0)",
+        ),
         ("Demanding", {"cents": 5}, "missing a required argument: 'customer'; it takes (customer: str, *, cents=0)"),
         ("Bare", {"topic": "x"}, "got an unexpected keyword argument 'topic'; it takes (currency='EUR')"),
         ("Broken", {"a": 1}, "got an unexpected keyword argument 'a'; it takes no arguments"),

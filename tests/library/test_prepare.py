@@ -100,3 +100,15 @@ def test_prepared_is_what_the_standard_library_does():
     )
     assert done.stderr == "WARNING:root:done\n"
     assert done.returncode == 0
+
+
+def test_a_process_that_eventlet_has_patched_launches_no_other():
+    done = run(
+        "from forkd import Server, Service, ProcessLauncher, threadgroup\nthreadgroup.prepare('eventlet')\n"
+        "ProcessLauncher().launch_service(Service(Server()))"
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "forkd.errors.ForkdError: eventlet has patched this process: launch services before that; "
+        "workers do it themselves"
+    )
