@@ -43,6 +43,7 @@ class Channel:
 
     def __init__(self, sock: _socket.socket) -> None:
         self._sock = sock
+        sock.setblocking(True)  # a service's code may have set a default timeout, which would be waited for
         # The end that wants credentials trusts nobody: it leaves no room for descriptors, so the kernel drops them.
         trusting = not sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED)
         self._ancillary = _socket.CMSG_SPACE(FDS_LIMIT * _FD.size if trusting else _CREDENTIALS.size)

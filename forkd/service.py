@@ -190,7 +190,10 @@ class Service:
                 self.server.stop(graceful=graceful)
             else:
                 self.server.stop()
-        except Exception:  # noqa: BLE001 -- a server that fails to stop must not keep the service from its end
+        except BaseException as error:
+            if threadgroup.passes(error):
+                raise
+            # One that fails to stop must not keep the service from its end.
             _log.exception("service %s: its server failed to stop", self.name)
 
     def _end(self) -> None:

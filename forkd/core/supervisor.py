@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from forkd.core import facts, requests, rules, snapshot
 from forkd.core.commands import ReadConfig
 from forkd.core.events import ConfigRead, ConfigRefused, Reload, Restart, Stop
-from forkd.core.state import REMOVED, State
+from forkd.core.state import REMOVED, RUNNING, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +81,8 @@ class Supervisor:
         return news
 
     def _apply_rules(self, now: float) -> Iterator[Command]:
-        for service in list(self._state.services.values()):
+        # What starts comes before what stops: an address that moves from one service to another stays open.
+        for service in sorted(self._state.services.values(), key=lambda one: one.wanted != RUNNING):
             yield from rules.apply(self._state, service, now)
             if service.at_rest and (self._state.stopping or service.wanted == REMOVED):
                 del self._state.services[service.name]

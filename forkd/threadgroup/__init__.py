@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, cast
 
 from forkd.errors import ForkdError
-from forkd.threadgroup.engine import Event, Stopped, Thread, is_patched
+from forkd.threadgroup.engine import Event, Stopped, Thread, is_patched, passes
 from forkd.threadgroup.group import ThreadGroup
 from forkd.threadgroup.timers import Timer
 
@@ -24,6 +24,7 @@ __all__ = [
     "create",
     "current_stop",
     "is_patched",
+    "passes",
     "prepare",
     "strays",
 ]

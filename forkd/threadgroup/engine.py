@@ -23,6 +23,16 @@ class Stopped(BaseException):
     """Raised in a thread's wait when the thread is asked to stop at once; no `except Exception` holds it up."""
 
 
+def passes(error: BaseException) -> bool:
+    """Tell whether nobody may keep an exception: it ends the thread from outside, by its group, a kill or Ctrl-C.
+
+    All others are failures of the code that runs, also those that are no `Exception`, such as `eventlet.Timeout`.
+    """
+    greenlet = sys.modules.get("greenlet")
+    killed = greenlet is not None and isinstance(error, greenlet.GreenletExit)
+    return killed or isinstance(error, (Stopped, KeyboardInterrupt))
+
+
 class Event(Protocol):
     """A latch between threads of one engine: once set it stays set."""
 
@@ -122,7 +132,7 @@ class Engine(ABC):
 
 
 class Task:
-    """What a thread runs: a function and its arguments; nothing but `KeyboardInterrupt` leaves its `run`."""
+    """What a thread runs: a function and its arguments; only Ctrl-C and a green thread's kill leave its `run`."""
 
     __slots__ = ("_name", "args", "fn", "kwargs")
 
@@ -143,9 +153,11 @@ class Task:
         """Call the function; log what it raises."""
         try:
             self.fn(*self.args, **self.kwargs)
-        except Exception:  # noqa: BLE001 -- logged: whoever made the thread does not wait for it
-            _log.exception("thread %s failed", self.name)
         except Stopped:
             _log.debug("thread %s was stopped", self.name)
         except SystemExit as exit_:
             _log.warning("thread %s called sys.exit(%r): only the thread ends", self.name, exit_.code)
+        except BaseException as error:
+            if passes(error):
+                raise
+            _log.exception("thread %s failed", self.name)  # whoever made the thread does not wait for it

@@ -7,6 +7,8 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from forkd.threadgroup.engine import passes
+
 if TYPE_CHECKING:
     from forkd.threadgroup.engine import Event, Task, Thread
 
@@ -142,7 +144,9 @@ class Timer:
         try:
             result = self._task.fn(*self._task.args)
             return schedule.following(due, time.monotonic(), result)
-        except Exception:  # noqa: BLE001 -- a failed call is no reason to make no more
+        except BaseException as error:
+            if passes(error):
+                raise
             self.failures += 1
             _log.exception("timer %s failed", self.name)
             return schedule.retry(due, time.monotonic())

@@ -25,6 +25,7 @@ class Listener:
         self._family = given.family
         self._tcp = given.family != _stdlib.AF_UNIX
         self._raw = socket(given.family, given.type, given.proto, self.fd)
+        self._raw.setblocking(False)
         name, port = given.getsockname()[:2] if self._tcp else ("localhost", "")
         self.prepared = common | {"SERVER_NAME": str(name), "SERVER_PORT": str(port)}
 

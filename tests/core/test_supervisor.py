@@ -294,6 +294,15 @@ def test_services_are_added_and_removed_by_a_reload() -> None:
     assert world.told("ended")[0].ok
 
 
+def test_what_a_reload_adds_takes_its_addresses_before_what_it_removes_gives_them_up() -> None:
+    world = Puppet(service("old"))
+    world.config = world.config._replace(services=(service("new"),))
+    world.take()
+    world.tell(Reload())
+    kinds = [type(step) for step in world.take()]
+    assert kinds == [ReadConfig, StartZygote, Signal, Retire, Spawn]
+
+
 def test_a_service_that_is_removed_and_added_again_while_it_drains() -> None:
     world = Puppet(service())
     world.stubborn.add(TERM)

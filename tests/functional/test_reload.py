@@ -87,6 +87,19 @@ def test_a_changed_port_moves_without_a_gap(forkd: Installed) -> None:
     raise AssertionError("the old port still answers")
 
 
+def test_a_service_that_is_renamed_keeps_its_port_open(forkd: Installed, concurrency: str) -> None:
+    forkd.configure({"web": forkd.web(workers=2, concurrency=concurrency)})
+    forkd.start()
+    with loads(forkd.port) as clients:
+        forkd.configure({"site": forkd.web(workers=2, concurrency=concurrency)})
+        done = forkd.run("reload")
+        assert done.returncode == 0, done.stderr
+        seen = [client.answers for client in clients]
+        until(lambda: all(c.answers > s for c, s in zip(clients, seen, strict=True)), what="answers afterwards")
+    assert [client.failures for client in clients] == [[], []]
+    assert [service["name"] for service in forkd.status()["services"]] == ["site"]
+
+
 def test_a_removed_socket_file_comes_back(forkd: Installed, short_tmp: Path) -> None:
     path = short_tmp / "web.sock"
     forkd.configure({"web": forkd.web(bind=[f"unix:{path}"]), "adder": {"server": "adder:Adder", "topic": "adder"}})

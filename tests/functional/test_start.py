@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -124,6 +125,18 @@ def test_a_port_that_is_taken_is_an_error_that_heals(forkd: Installed) -> None:
         until(lambda: forkd.service("ticker")["state"] == "running", what="the other service")
     forkd.until_running()
     assert forkd.get().startswith("one ")
+
+
+def test_a_default_timeout_of_the_services_code_is_for_its_own_sockets(forkd: Installed, concurrency: str) -> None:
+    forkd.write("app.py", "import socket\nsocket.setdefaulttimeout(60)\n" + APP)
+    forkd.configure({"web": forkd.web(concurrency=concurrency, start_timeout=20)})
+    forkd.start()
+    assert forkd.get().startswith("one ")
+    assert forkd.run("restart", "web").returncode == 0
+    started = time.monotonic()
+    assert forkd.run("stop").returncode == 0
+    assert time.monotonic() - started < 15
+    assert "rehearsal" not in forkd.log.read_text()
 
 
 def test_without_preload_each_worker_imports_for_itself(forkd: Installed, concurrency: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import posix
@@ -45,6 +46,17 @@ def test_what_a_thread_raises_is_logged_with_its_traceback(engine):
     assert "Traceback" in record
     assert "KeyError: 'DSN'" in record
     assert group.active == 0
+
+
+def test_what_is_no_exception_is_logged_too(engine):
+    group = threadgroup.create(engine)
+
+    def fails() -> None:
+        raise asyncio.CancelledError
+
+    with logged() as records:
+        assert group.add_thread(fails).wait(5)
+    assert "CancelledError" in records[0]
 
 
 def test_sys_exit_ends_the_thread_alone(engine):

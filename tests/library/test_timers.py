@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -178,6 +179,25 @@ def test_a_call_that_raises_is_logged_and_the_timer_goes_on(engine):
     assert "fails failed" in records[0]
     assert "Traceback" in records[0]
     assert "KeyError: 'DSN'" in records[0]
+
+
+def test_a_call_that_raises_what_is_no_exception_is_a_failure_like_any_other(engine):
+    group = threadgroup.create(engine)
+    again = group.event()
+
+    def fails() -> None:
+        if timer.runs == 2:
+            again.set()
+        raise asyncio.CancelledError if timer.runs == 1 else SystemExit(3)
+
+    with logged() as records:
+        timer = group.add_timer(0.01, fails, initial_delay=0.01)
+        assert again.wait(5)
+        group.stop(graceful=True)
+        assert group.wait(5)
+    assert timer.failures == timer.runs >= 2
+    assert "CancelledError" in records[0]
+    assert "SystemExit: 3" in records[1]
 
 
 def test_calls_never_overlap(engine):
