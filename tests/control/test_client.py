@@ -20,6 +20,7 @@ from forkd.core.events import Stop
 from forkd.core.state import News
 from forkd.errors import ForkdError, NotRunning
 from forkd.ops import orders
+from tests.waiting import until
 
 if TYPE_CHECKING:
     import pathlib
@@ -96,7 +97,7 @@ def test_without_waiting_nothing_is_told(launcher, capsys):
     with Client(launcher.dir) as client:
         orders.give(client, Request("restart", "bad"), wait=False)
     assert capsys.readouterr().err == ""
-    assert len(launcher.events) == 1
+    until(lambda: len(launcher.events) == 1, what="the order")
 
 
 def test_the_stop_of_everything_is_followed_until_the_launcher_is_gone(launcher, monkeypatch):

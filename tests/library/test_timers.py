@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -288,14 +287,6 @@ def test_a_dynamic_timer_that_says_nonsense_is_logged_and_asked_again(engine):
         assert timer.wait(5)
     assert timer.failures == 1
     assert "expected seconds, got 'soon'" in records[0]
-
-
-def test_a_timer_ends_with_sys_exit(engine):
-    group = threadgroup.create(engine)
-    with logged() as records:
-        timer = group.add_timer(0.01, sys.exit)
-        assert timer.wait(5)
-    assert "only the thread ends" in records[0]
 
 
 def test_a_machine_that_slept_misses_calls_and_keeps_the_beat():

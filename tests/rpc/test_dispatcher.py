@@ -56,5 +56,6 @@ def test_no_call_is_left_to_a_thread_that_is_just_fetching_another(monkeypatch):
     assert answered() == 3
     hesitant.go_on.set()
     assert answered() == 2
+    until(lambda: dispatcher._idle == 2, what="both threads linger")
     dispatcher.drain()
     assert service.thread_group.wait(PATIENCE)
