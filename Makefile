@@ -67,7 +67,8 @@ clean: ## remove the virtual environment and everything built
 
 # A stamp per depth of installation; each is made anew when what it was made from changes.
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit("forkd needs Python 3.11 or later: make PYTHON=…" * (sys.version_info < (3, 11)))'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "forkd needs Python 3.11 or later: make PYTHON=…" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/installed: setup.py pyproject.toml | $(BIN)/python
