@@ -15,6 +15,7 @@ import contextlib
 import logging
 import queue
 import re
+import sys
 import threading
 import time
 import traceback
@@ -25,6 +26,7 @@ from forkd.errors import ForkdError
 from forkd.rpc.errors import BadArguments, Failure
 from forkd.rpc.methods import Method, public_methods
 from forkd.rpc.wire import Request, Unsendable, frame
+from forkd.threadgroup import Stopped
 
 if TYPE_CHECKING:
     from forkd.rpc.server import Server
@@ -145,20 +147,30 @@ class Dispatcher:
 
     def _run(self, first: _Call) -> None:
         call: _Call | None = first
-        while call is not None:
-            try:
-                self._perform(call)
-            finally:
-                self._close_call(1)
-            call = self._next()
+        try:
+            while call is not None:
+                try:
+                    self._perform(call)
+                finally:
+                    self._close_call(1)
+                call = self._next()
+        except BaseException:  # it is stopped
+            with self._lock:
+                self._runners -= 1
+            raise
 
     def _next(self) -> _Call | None:
         """Return the call to run next, or None where this thread is to end: it is no runner any more then."""
         with self._lock:
             self._idle += 1
         call = None
-        with contextlib.suppress(queue.Empty):
-            call = self._waiting.get(timeout=_LINGER)
+        try:
+            with contextlib.suppress(queue.Empty):
+                call = self._waiting.get(timeout=_LINGER)
+        except BaseException:  # it is stopped
+            with self._lock:
+                self._idle -= 1
+            raise
         with self._lock:
             self._idle -= 1
             if call is None and not self._draining:
@@ -191,9 +203,14 @@ class Dispatcher:
             if call.method.wants_context:
                 return call.method.fn(**request.args, context=request.context), False
             return call.method.fn(**request.args), False
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever a method raises is its caller's to know
+        except BaseException as error:  # whatever a method raises is its caller's to know
+            failure = self._remote(error)
+            if _ends_thread(error):
+                # Without an answer the call would count as never begun once the worker has drained.
+                call.answer(_failed(request, failure))
+                raise
             _log.exception("%s.%s failed", self._server.topic, request.method)
-            return self._remote(error), True
+            return failure, True
 
     def _remote(self, error: BaseException) -> Failure:
         text = ""
@@ -231,6 +248,12 @@ class Dispatcher:
 def _failed(request: Request, failure: Failure) -> bytes:
     fields = [field.encode("utf-8", "replace").decode()[:_TRACEBACK] for field in failure]
     return frame({"type": "answer", "id": request.id, "error": fields})
+
+
+def _ends_thread(error: BaseException) -> bool:
+    """Tell whether somebody stopped the thread, or killed a green one: nothing then that its method came to."""
+    greenlet = sys.modules.get("greenlet")  # only processes with green threads import it
+    return isinstance(error, Stopped) or (greenlet is not None and isinstance(error, greenlet.GreenletExit))
 
 
 def _text(error: BaseException) -> str:

@@ -5,6 +5,7 @@ Says `ready`, `began NAME` and `stopped` on stdout; hears `release`, `stop` and 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -40,7 +41,8 @@ class Probe(rpc.Server):
         self.instance_attribute = len
 
     def init(self, service):
-        self.gate = service.thread_group.event()
+        self.group = service.thread_group
+        self.gate = self.group.event()
         super().init(service)
 
     def echo(self, value):
@@ -60,6 +62,29 @@ class Probe(rpc.Server):
 
     def leave(self):
         raise SystemExit(3)
+
+    def cancel(self):
+        raise asyncio.CancelledError("b")
+
+    def interrupt(self):
+        raise KeyboardInterrupt("b")
+
+    def give_up(self):
+        raise GeneratorExit("b")
+
+    def time_out(self):
+        with sys.modules["eventlet"].Timeout(0.01):
+            self.gate.wait()
+
+    def kill_itself(self):
+        raise sys.modules["greenlet"].GreenletExit("b")
+
+    def stop_itself(self):
+        self.group.current().stop()
+        self.gate.wait()
+
+    def miscounted(self):
+        return self._dispatcher._runners - self.group.active
 
     def unsendable(self):
         return {1, 2}

@@ -57,6 +57,29 @@ def test_a_method_that_calls_sys_exit_ends_its_call_only(client):
 
 
 @pytest.mark.parametrize(
+    ("method", "text"),
+    [
+        ("cancel", "CancelledError: b"),
+        ("interrupt", "KeyboardInterrupt: b"),
+        ("give_up", "GeneratorExit: b"),
+        ("stop_itself", "Stopped"),
+    ],
+)
+def test_a_method_that_raises_no_plain_exception_is_answered_and_no_thread_miscounted(client, method, text):
+    with pytest.raises(rpc.RemoteError, match=text):
+        client.call(method)
+    until(lambda: client.call("miscounted") == 0, what="as many threads as are counted")
+
+
+@pytest.mark.parametrize("shared", ["eventlet"], indirect=True)
+@pytest.mark.parametrize(("method", "text"), [("time_out", "Timeout: 0.01 second"), ("kill_itself", "GreenletExit: b")])
+def test_a_green_thread_that_is_timed_out_or_killed_is_answered(client, method, text):
+    with pytest.raises(rpc.RemoteError, match=text):
+        client.call(method)
+    until(lambda: client.call("miscounted") == 0, what="as many threads as are counted")
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "nope",
