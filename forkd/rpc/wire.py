@@ -41,11 +41,9 @@ class Request(NamedTuple):
 def frame(message: Message) -> bytes:
     """Return the message's frame; raise `Unsendable`, which says what stands in the way."""
     try:
-        body: bytes = msgpack.packb(message)
-    except (TypeError, ValueError, OverflowError) as error:
+        body = _pack(message)
+    except Exception as error:  # noqa: BLE001 -- a value may be of a class whose own code runs here
         raise Unsendable(str(error)) from None
-    if len(body) > MESSAGE_LIMIT:
-        raise Unsendable(f"it takes {len(body)} bytes, and {MESSAGE_LIMIT} is the most")
     return len(body).to_bytes(_HEADER, "big") + body
 
 
@@ -74,9 +72,38 @@ class Frames:
         return messages
 
 
+def _pack(message: Message) -> memoryview:
+    """Return a body that whoever receives it can read: a frame that cannot be read would end the connection of all.
+
+    What consists of msgpack's own types always can. A tuple may be the key of a dict, but arrives as a list, which may
+    not; a subclass of dict may have another length than items. So what has any of those in it is read for a trial.
+    """
+    try:
+        return _body(msgpack.packb([message], strict_types=True))
+    except TypeError:
+        body = _body(msgpack.packb([message]))
+    try:
+        _read(body)
+    except (ValueError, TypeError) as error:
+        raise Unsendable(f"nobody could read it (a tuple, for one, is no key of a dict): {error}") from None
+    return body
+
+
+def _body(packed: bytes) -> memoryview:
+    """Return the message out of the list that it was packed in: msgpack packs one level more than it reads."""
+    body = memoryview(packed)[1:]
+    if len(body) > MESSAGE_LIMIT:
+        raise Unsendable(f"it takes {len(body)} bytes, and {MESSAGE_LIMIT} is the most")
+    return body
+
+
+def _read(body: bytes | memoryview) -> Any:
+    return msgpack.unpackb(body, strict_map_key=False)  # a result may well be a map with numbers for keys
+
+
 def _unpack(body: bytes) -> Message:
     try:
-        message = msgpack.unpackb(body, strict_map_key=False)  # a result may well be a map with numbers for keys
+        message = _read(body)
     except (ValueError, TypeError) as error:
         raise ProtocolError(f"a frame is not msgpack: {error}") from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):

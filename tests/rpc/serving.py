@@ -31,6 +31,13 @@ def say(text):
         os.write(1, f"{text}\n".encode())
 
 
+class FailingItems(dict):
+    """As a mapping whose items come from elsewhere."""
+
+    def items(self):
+        raise LookupError("a")
+
+
 class Probe(rpc.Server):
     """What the tests call."""
 
@@ -88,6 +95,12 @@ class Probe(rpc.Server):
 
     def unsendable(self):
         return {1, 2}
+
+    def unreadable(self):
+        return {(1, 2): 3}
+
+    def failing_items(self):
+        return FailingItems(a=1)
 
     def large(self, size):
         return "x" * size

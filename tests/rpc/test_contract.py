@@ -115,6 +115,7 @@ def test_only_public_methods_can_be_called(client, name):
         ("anything", {"self": 1}, "self is the call's own"),
         ("echo", {"value": {1, 2}}, "arguments cannot be sent: can not serialize 'set' object"),
         ("echo", {"value": 2**64}, "arguments cannot be sent"),
+        ("echo", {"value": {(1, 2): 3}}, "arguments cannot be sent: nobody could read it"),
         ("echo", {"value": "x" * wire.MESSAGE_LIMIT}, "arguments cannot be sent: it takes"),
     ],
 )
@@ -129,11 +130,26 @@ def test_a_type_error_inside_a_method_is_its_own(client):
         client.call("add", a="x", b=1)
 
 
-@pytest.mark.parametrize(("method", "args"), [("unsendable", {}), ("large", {"size": wire.MESSAGE_LIMIT})])
+@pytest.mark.parametrize(
+    ("method", "args"),
+    [("unsendable", {}), ("unreadable", {}), ("failing_items", {}), ("large", {"size": wire.MESSAGE_LIMIT})],
+)
 def test_a_result_that_cannot_be_sent_is_an_error(client, method, args):
-    with pytest.raises(rpc.RemoteError, match=f"the result of probe.{method} cannot be sent"):
+    with pytest.raises(rpc.RemoteError, match=f"Unsendable: the result of probe.{method} cannot be sent"):
         client.call(method, **args)
     assert client.call("add", a=1) == 2
+
+
+def test_what_cannot_be_sent_costs_no_other_call(host, callers):
+    worker, client = host.worker(), host.client()
+    held = callers.submit(client.call, "hold", name="a")
+    worker.expect("began a")
+    with pytest.raises(rpc.BadArguments):
+        client.call("echo", value={(1, 2): 3})
+    with pytest.raises(rpc.RemoteError):
+        client.call("unreadable")
+    worker.order("release")
+    assert held.result(30) == "a"
 
 
 def test_large_arguments_and_results(client):

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +33,55 @@ def test_any_bytes_are_messages_or_a_protocol_error(data):
     with contextlib.suppress(ProtocolError):
         for message in wire.Frames().feed(data):
             wire.request(message)
+
+
+class Elsewhere(dict):
+    """As a mapping whose items come from elsewhere: it tells another length than it has."""
+
+    def __len__(self):
+        return super().__len__() + 1
+
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**65), 2**65)
+    | st.floats()
+    | st.text(st.characters(codec=None))
+    | st.binary()
+    | st.builds(msgpack.ExtType, st.integers(0, 127), st.binary())
+    | st.builds(msgpack.Timestamp, st.integers(-(2**64), 2**64), st.integers(0, 10**9 - 1))
+)
+KEYS = st.recursive(LEAVES, lambda each: st.tuples(each) | st.frozensets(each, max_size=1), max_leaves=3)
+VALUES = st.recursive(
+    LEAVES | st.binary().map(lambda data: memoryview(data)[::2]),
+    lambda each: (
+        st.lists(each, max_size=3)
+        | st.tuples(each, each)
+        | st.dictionaries(KEYS, each, max_size=3)
+        | st.dictionaries(KEYS, each, max_size=1).map(Elsewhere)
+    ),
+)
+
+
+@given(VALUES)
+def test_whatever_is_sent_can_be_read(value):
+    with contextlib.suppress(wire.Unsendable):
+        data = wire.frame({"type": "x", "value": value})
+        assert len(wire.Frames().feed(data)) == 1
+
+
+@pytest.mark.parametrize("inner", [0, [], {}, ()])
+@pytest.mark.parametrize("wrap", [lambda value: [value], lambda value: {0: value}, lambda value: (value,)])
+def test_what_is_nested_so_deep_that_it_could_not_be_read_is_not_sent(inner, wrap):
+    sent = 0
+    value = inner
+    with contextlib.suppress(wire.Unsendable):
+        while data := wire.frame({"type": "x", "value": value}):
+            assert len(wire.Frames().feed(data)) == 1
+            value = wrap(value)
+            sent += 1
+    assert sent > 500
 
 
 def test_an_announced_length_beyond_the_limit_is_refused_before_it_comes():
