@@ -43,6 +43,8 @@ class Client:
         Raise `RemoteError` where the method raised, at once `NoSuchTopic`, `NoSuchMethod`, `BadArguments` or `Busy`
         where it was not called, `WorkerLost` as soon as its worker is gone, `Timeout` at the deadline.
         """
+        if not isinstance(method, str):
+            raise BadArguments(f"{self.topic}: a method is called by its name, which is text and not {method!r:.80}")
         deadline = math.inf if self.timeout is None else time.monotonic() + self.timeout
         try:
             answer = self._transport().call(method, args, deadline)

@@ -79,6 +79,13 @@ def test_a_green_thread_that_is_timed_out_or_killed_is_answered(client, method, 
     until(lambda: client.call("miscounted") == 0, what="as many threads as are counted")
 
 
+@pytest.mark.parametrize("name", [5, None, b"add", ["add"]])
+def test_a_method_s_name_is_text(client, name):
+    with pytest.raises(rpc.BadArguments, match="called by its name"):
+        client.call(name)
+    assert client.call("add", a=1) == 2
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -146,6 +153,8 @@ def test_what_cannot_be_sent_costs_no_other_call(host, callers):
     worker.expect("began a")
     with pytest.raises(rpc.BadArguments):
         client.call("echo", value={(1, 2): 3})
+    with pytest.raises(rpc.BadArguments):
+        client.call(5)
     with pytest.raises(rpc.RemoteError):
         client.call("unreadable")
     worker.order("release")
