@@ -22,6 +22,7 @@ from forkd.core.events import ConfigRead, ConfigRefused, Stop
 from forkd.core.supervisor import Supervisor
 from forkd.errors import ConfigError, ForkdError
 from forkd.kernel import Kernel
+from forkd.kernel.reader import NothingRead
 from forkd.log import Log, keep_standard_descriptors, stamp
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _read(kernel: Kernel) -> tuple[Config | None, list[Event]]:
     """Read the configuration as a reload does; None when told to stop meanwhile.
 
     With it comes what else happened: a HUP after the file was opened asks for a second reading.
-    Raises ConfigError.
+    Raises ConfigError, or ForkdError when it cannot be read.
     """
     config: Config | None = None
     rest: list[Event] = []
@@ -179,6 +180,8 @@ def _read(kernel: Kernel) -> tuple[Config | None, list[Event]]:
         for event in events:
             if isinstance(event, ConfigRead):
                 config = event.config
+            elif isinstance(event, NothingRead):
+                raise ForkdError("\n".join(event.problems))
             elif isinstance(event, ConfigRefused):
                 raise ConfigError(list(event.problems))
             elif isinstance(event, Stop):

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from forkd.config.decode import config_from
-from forkd.errors import ConfigError, ProtocolError
+from forkd.errors import ConfigError, ForkdError, ProtocolError
 
 if TYPE_CHECKING:
     from forkd.core.spec import Config
@@ -27,7 +27,7 @@ _TOO_LONG = (signal.SIGALRM, signal.SIGXCPU)
 def read(path: str, *, check_imports: bool = False) -> Config:
     """Return the configuration at `path`, read by a child that this call waits for.
 
-    `check_imports` also imports each service's code. Raises ConfigError with a line per mistake.
+    `check_imports` also imports each service's code. Raises as `outcome` does.
     """
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     command = reader_command(path, check_imports=check_imports)
@@ -41,7 +41,7 @@ def read(path: str, *, check_imports: bool = False) -> Config:
         )
     except OSError as error:
         os.close(ours)
-        raise ConfigError([f"{path}: cannot start its reader: {error.strerror}"]) from None
+        raise ForkdError(f"{path}: cannot start its reader: {error.strerror}") from None
     finally:
         os.close(theirs)
     try:
@@ -64,17 +64,20 @@ def reader_command(path: str, *, check_imports: bool = False) -> list[str]:
 def outcome(output: bytes, exit_code: int) -> Config:
     """Return the configuration that a reader has printed; `exit_code` is negative where a signal ended it.
 
-    Raises ConfigError with the problems that it has printed, or with the reason why it printed none.
+    Raises ConfigError with the problems that it has printed, or since reading took too long. Raises ForkdError with
+    the reason why it gave no answer, which says nothing of the configuration.
     """
+    if -exit_code in _TOO_LONG:
+        raise ConfigError([f"cannot read the configuration: its reader took longer than {SECONDS} s"])
     if exit_code not in (OK, BAD):
-        raise ConfigError([f"cannot read the configuration: its reader {_end(exit_code)}"])
+        raise ForkdError(f"cannot read the configuration: its reader {_end(exit_code)}")
     try:
         document = json.loads(output)
         if exit_code == BAD:
             raise ConfigError([str(problem) for problem in document["problems"]])
         return config_from(document["config"])
     except (ValueError, KeyError, TypeError, RecursionError, ProtocolError):
-        raise ConfigError(["cannot read the configuration: its reader gave no answer that makes sense"]) from None
+        raise ForkdError("cannot read the configuration: its reader gave no answer that makes sense") from None
 
 
 def _all_of(fd: int) -> bytes:
@@ -88,6 +91,4 @@ def _all_of(fd: int) -> bytes:
 def _end(exit_code: int) -> str:
     if exit_code >= 0:
         return f"failed with exit code {exit_code}"
-    if -exit_code in _TOO_LONG:
-        return f"took longer than {SECONDS} s"
     return f"was killed by signal {-exit_code}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from forkd import process
 from forkd.config.reader import LONGEST_ANSWER, outcome
 from forkd.core.events import ConfigRead, ConfigRefused
-from forkd.errors import ConfigError
+from forkd.errors import ConfigError, ForkdError
 from forkd.kernel.birth import become_reader
 
 if TYPE_CHECKING:
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from forkd.kernel.selector import Selector
 
 _CHUNK = 65536
+
+
+class NothingRead(ConfigRefused):
+    """No answer: of the configuration nothing is known, so it changes as little as one that is refused."""
+
+    __slots__ = ()
 
 
 class ConfigReader:
@@ -38,18 +44,18 @@ class ConfigReader:
         self.pid: int | None = None
 
     def start(self) -> list[Event]:
-        """Start the child; a list with the refusal when that fails."""
+        """Start the child; a list with the reason when that fails."""
         self.stop()
         try:
             self._out, out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            return [self._refusal(f"cannot be read: {error.strerror}")]
+            return [self._failure(error)]
         try:
             os.set_blocking(out, True)
             self.pid = process.fork(partial(become_reader, self._path, out), self._reset)
         except OSError as error:
             self.stop()
-            return [self._refusal(f"cannot be read: {error.strerror}")]
+            return [self._failure(error)]
         finally:
             os.close(out)
         self._selector.watch(self._out, self._read)
@@ -73,9 +79,11 @@ class ConfigReader:
             return ConfigRead(outcome(bytes(printed), exit_code))
         except ConfigError as error:
             return ConfigRefused(tuple(error.problems))
+        except ForkdError as error:
+            return NothingRead((str(error),))
 
-    def _refusal(self, why: str) -> ConfigRefused:
-        return ConfigRefused((f"{self._path}: {why}",))
+    def _failure(self, error: OSError) -> NothingRead:
+        return NothingRead((f"{self._path}: cannot be read: {error.strerror}",))
 
     def _read(self) -> list[Event]:
         while self._out >= 0:

@@ -13,7 +13,7 @@ import pytest
 from forkd import config
 from forkd.config import __main__ as reader
 from forkd.config import default_runtime_dir, outcome, reader_command
-from forkd.errors import ConfigError
+from forkd.errors import ConfigError, ForkdError
 from tests.waiting import until
 
 GOOD = "services: {a: {server: 'shop:Shop', args: {name: ü}}}\n"
@@ -102,8 +102,6 @@ def test_an_answer_too_large_to_be_given(folder):
 @pytest.mark.parametrize(
     ("output", "code", "problem"),
     [
-        (b"", -signal.SIGALRM, "its reader took longer than 30 s"),
-        (b"", -signal.SIGXCPU, "its reader took longer than 30 s"),
         (b"", -signal.SIGKILL, "its reader was killed by signal 9"),
         (b"{}", 1, "its reader failed with exit code 1"),
         (b"", 0, "its reader gave no answer that makes sense"),
@@ -116,16 +114,25 @@ def test_an_answer_too_large_to_be_given(folder):
     ],
 )
 def test_an_answer_that_is_none(output, code, problem):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ForkdError) as caught:
         outcome(output, code)
-    assert caught.value.problems == [f"cannot read the configuration: {problem}"]
+    assert not isinstance(caught.value, ConfigError)  # of the configuration it says nothing
+    assert str(caught.value) == f"cannot read the configuration: {problem}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGXCPU])
+def test_a_configuration_that_takes_too_long_to_read_is_a_bad_one(number):
+    with pytest.raises(ConfigError) as caught:
+        outcome(b"", -number)
+    assert caught.value.problems == ["cannot read the configuration: its reader took longer than 30 s"]
 
 
 def test_a_reader_that_cannot_be_started(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ForkdError) as caught:
         config.read("services.yaml")
-    assert caught.value.problems == ["services.yaml: cannot start its reader: No such file or directory"]
+    assert not isinstance(caught.value, ConfigError)
+    assert str(caught.value) == "services.yaml: cannot start its reader: No such file or directory"
 
 
 def test_nothing_is_left_when_the_caller_is_interrupted(folder, monkeypatch):

@@ -71,3 +71,27 @@ def test_check_can_import_the_code_too(forkd: Installed) -> None:
     assert done.returncode == 78
     assert "services.broken.server" in done.stderr
     assert "nosuchmodule" in done.stderr
+
+
+def test_a_reader_that_is_killed_says_nothing_of_the_configuration(
+    forkd: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = (
+        "import os, sys\nif 'forkd.config' in sys.orig_argv and os.path.exists('kill'):\n    os.kill(os.getpid(), 9)\n"
+    )
+    forkd.write("sitecustomize.py", victim)
+    monkeypatch.setenv("PYTHONPATH", str(forkd.folder))
+    forkd.configure({"web": forkd.web()})
+    (forkd.folder / "kill").touch()
+    for command in ("start", "check"):
+        done = forkd.run(command, "-c", str(forkd.config))
+        assert (done.returncode, done.stderr) == (
+            1, "forkd: cannot read the configuration: its reader was killed by signal 9\n"
+        )  # fmt: skip
+    (forkd.folder / "kill").unlink()
+    forkd.start()
+    (forkd.folder / "kill").touch()
+    done = forkd.run("reload")
+    assert done.returncode == 1
+    assert "killed by signal 9" in done.stderr
+    assert forkd.get().startswith("one ")
