@@ -71,7 +71,7 @@ def _start(options: argparse.Namespace) -> int:  # noqa: RET503 -- execv does no
             return _complain(f"start --{name.replace('_', '-')}: not yet supported", USAGE)
     from forkd import process  # lazy: for launchers alone
 
-    process.become_subreaper()  # lasts over exec, and so the launcher needs no ctypes
+    process.precede_launcher()
     # -P: no file of the working directory may stand in for a module.
     launcher = [sys.executable, "-P", "-m", "forkd.daemon", os.path.abspath(options.config)]
     os.execv(sys.executable, launcher)  # noqa: S606 -- as meant

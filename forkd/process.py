@@ -62,12 +62,17 @@ def _live(child: Callable[[], int], reset: Callable[[], None]) -> None:
 def become_subreaper() -> None:
     """Become the parent of every descendant whose own parent ends, for good and over every exec.
 
-    Calling it again costs nothing, so who execs the launcher does it first: the launcher itself has
-    no room for ctypes.
+    Calling it again costs nothing.
     """
     if os.environ.get(SUBREAPER) != str(os.getpid()):
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         os.environ[SUBREAPER] = str(os.getpid())
+
+
+def precede_launcher() -> None:
+    """Do what lasts over the exec of the launcher: it has no room for ctypes, and heeds no signal before it is up."""
+    become_subreaper()
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
 
 
 def die_with_parent(number: int) -> None:

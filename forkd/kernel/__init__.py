@@ -55,6 +55,7 @@ class Kernel:
         process.become_subreaper()
         self._signals = Signals()
         self._signals.install(_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # `forkd start` has held them back for us
         self._reset = partial(_give_back, self._signals, process.raise_descriptor_limit())
         self._selector = Selector()
         self._selector.watch(self._signals, list)
@@ -121,7 +122,11 @@ class Kernel:
             self.wait(deadline)
 
     def close(self) -> None:
-        """Let go of everything: zygotes end when they notice, listeners are closed and their files removed."""
+        """Let go of everything: zygotes end when they notice, listeners are closed and their files removed.
+
+        The process is about to exit: a signal that comes now changes nothing any more, its exit status least of all.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._reader.stop()
         self._nursery.close()
         self._reset()

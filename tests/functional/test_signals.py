@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import pty
 import signal
 import subprocess
@@ -140,3 +141,13 @@ def test_hup_reloads_also_without_a_configuration_change(forkd: Installed) -> No
     forkd.signal(signal.SIGHUP)
     forkd.until_running(generation=2)
     assert forkd.workers() != before
+
+
+def test_a_stop_before_the_launcher_is_up_is_a_clean_one(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web()})
+    forkd.start(ready=False)
+    line = pathlib.Path(f"/proc/{forkd.pid}/cmdline")
+    until(lambda: b"forkd.daemon" in line.read_bytes(), what="the exec of the launcher")
+    forkd.signal(signal.SIGTERM)
+    assert forkd.wait() == 0
+    assert forkd.left() == []

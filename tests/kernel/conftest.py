@@ -13,6 +13,7 @@ def signals_restored():
     before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     yield
     signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
     for number, handler in before.items():
         if signal.getsignal(number) is not handler and handler is not None:
             signal.signal(number, handler)

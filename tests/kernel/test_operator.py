@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -119,3 +120,16 @@ def test_operator_and_workers_are_heard_while_the_configuration_is_read(yard, mo
     yard.signal(worker, KILL)
     yard.until(Exited, worker)
     assert after(yard, signal.SIGTERM) == [Stop()]
+
+
+def test_a_signal_after_the_end_changes_no_exit_status(short_tmp):
+    code = """
+        import os, signal, sys
+        from forkd.kernel import Kernel
+        kernel = Kernel("", sys.argv[1])
+        kernel.close()
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
+            os.kill(os.getpid(), number)
+    """.replace("\n        ", "\n")
+    done = subprocess.run([sys.executable, "-c", code, str(short_tmp)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
