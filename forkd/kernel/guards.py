@@ -1,4 +1,4 @@
-"""Processes that look after workers while their service has no zygote for that, should the launcher be killed."""
+"""Processes that look after workers that have no zygote, and zygotes that import, should the launcher be killed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from select import EPOLLIN, epoll
 from typing import TYPE_CHECKING
 
 from forkd import process
+from forkd.kernel.offspring import Zygote
 from forkd.undertaker import Undertaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from forkd.kernel.offspring import Worker
+    from forkd.kernel.offspring import Offspring
 
 _HEEDED_BY_LAUNCHER = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _FIRST = 3  # descriptor after the standard ones
@@ -24,7 +25,7 @@ _FIRST = 3  # descriptor after the standard ones
 class Guards:
     """At most one for each service: a fork of the launcher, so it may kill whom the launcher may.
 
-    It ends when its last worker has, and says nothing, so it needs no channel.
+    It ends when the last that it looks after has, and says nothing, so it needs no channel.
     """
 
     __slots__ = ("_pids", "_reset")
@@ -34,14 +35,14 @@ class Guards:
         self._reset = reset
         self._pids: dict[str, int] = {}
 
-    def post(self, service: str, wards: Sequence[tuple[Worker, int]]) -> None:
-        """Have these workers looked after, each given with its pid; they include whom the present guard has.
+    def post(self, service: str, wards: Sequence[tuple[Offspring, int]]) -> None:
+        """Have these looked after, each given with its pid; they include whom the present guard has.
 
         When there is no process to be had, the present guard stays.
         """
-        # The session tells later whether a pid is still theirs.
-        sessions = [(pid, os.getsid(pid)) for _, pid in wards]
-        timeout = max(worker.spec.stop_timeout for worker, _ in wards)
+        # The session tells later whether a pid is still theirs. A zygote makes its own, and may not have done so yet.
+        sessions = [(pid, pid if isinstance(one, Zygote) else os.getsid(pid)) for one, pid in wards]
+        timeout = max(one.spec.stop_timeout for one, _ in wards)
         guard = partial(_stand_guard, service, sessions, timeout, os.getpid())
         with contextlib.suppress(OSError):
             pid = process.fork(guard, partial(_heed_nothing, self._reset))
@@ -65,7 +66,7 @@ def _heed_nothing(reset: Callable[[], None]) -> None:
 
 
 def _stand_guard(service: str, sessions: Sequence[tuple[int, int]], timeout: float, launcher: int) -> int:
-    """Wait for the workers' end or the launcher's, whose fork this is; at the launcher's, see the workers to theirs."""
+    """Wait for their end or the launcher's, whose fork this is; at the launcher's, see them to theirs."""
     os.setsid()
     process.set_title(f"forkd: {service} undertaker")
     process.raise_descriptor_limit()
@@ -74,15 +75,14 @@ def _stand_guard(service: str, sessions: Sequence[tuple[int, int]], timeout: flo
     for pid, session in sessions:
         with contextlib.suppress(ProcessLookupError):
             pidfd = os.pidfd_open(pid)
-            if os.getsid(pid) == session:
-                undertaker.take_in(pid, pidfd)
+            if session in (pid, os.getsid(pid)):
+                undertaker.take_in(pid, pidfd, session)
     poller = epoll()
     poller.register(undertaker, EPOLLIN)
     with contextlib.suppress(ProcessLookupError):
         poller.register(os.pidfd_open(launcher), EPOLLIN)
         while undertaker.wards and os.getppid() == launcher:
             poller.poll()
-            if os.getppid() == launcher:  # else there is more to do for a dead worker than to forget it
-                undertaker.bury()
+            undertaker.bury()
     undertaker.finish(timeout)
     return 0

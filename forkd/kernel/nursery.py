@@ -147,6 +147,7 @@ class Nursery:
             upper.send(hearing.greeting(zygote, os.getpid(), listeners), [one.sock.fileno() for one in listeners])
             pid = process.fork(partial(self._become_zygote, spec, lower, self._listeners.runtime_dir), self._reset)
         self._family.announce(zygote, pid)
+        self._attend(spec.name)
         self._selector.watch(upper, partial(self._hear, zygote, hearing.TURN_LIMIT))
         return [Started(zygote.id, pid)]
 
@@ -223,14 +224,17 @@ class Nursery:
         return []
 
     def _attend(self, service: str) -> None:
-        """Have the workers of zygotes that are gone looked after by the newest that is there, or else by a guard."""
+        """Have the workers of zygotes that are gone looked after by the newest that is there, or else by a guard.
+
+        A zygote that imports may have started what outlives it, and is looked after by the guard too.
+        """
         zygotes = [zygote for zygote in self._family.zygotes(service) if zygote.imported]
         wards = self._family.unattended(service)
         for first in range(0, len(wards) if zygotes else 0, channel.FDS_LIMIT):
             if not _hand_over(zygotes[-1], wards[first : first + channel.FDS_LIMIT]):
                 break  # whatever is short now
-        if wards := self._family.unattended(service):
-            self._guards.post(service, wards)
+        if left := [*self._family.unattended(service), *self._family.importing(service)]:
+            self._guards.post(service, left)
         else:
             self._guards.dismiss(service)
 

@@ -123,6 +123,10 @@ class Family:
         """Give the zygotes of a service that can still be told something, oldest first."""
         return [one for one in self if isinstance(one, Zygote) and one.spec.name == service and not one.deaf]
 
+    def importing(self, service: str) -> list[tuple[Zygote, int]]:
+        """Give the zygotes of a service that cannot look after anybody yet, nor after themselves, each with its pid."""
+        return [(one, one.pid) for one in self.zygotes(service) if one.pid is not None and not one.imported]
+
     def attended(self, worker: Worker) -> bool:
         """Tell whether the zygote that looks after a worker is still there."""
         zygote = self._by_id.get(worker.zygote)

@@ -64,7 +64,6 @@ class Zygote:
         with contextlib.suppress(ChannelClosed):
             while not self._retired or self._undertaker.wards:
                 if poller.poll(None if self._spare or self._retired else _QUIET):
-                    # First, since with the launcher gone there is more to do for a dead worker than to forget it.
                     if message := self._channel.receive():
                         self._obey(message)
                     self._undertaker.bury()

@@ -6,6 +6,7 @@ ahead: a spare process waits, fully forked, until a worker is needed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posix  # its `waitpid` stays the plain one in a process where eventlet has replaced that of `os`
 import signal
@@ -40,7 +41,10 @@ class Spare(NamedTuple):
         self.orders.close()
         poller = poll()
         poller.register(self.pidfd, POLLIN)
-        poller.poll(_LAST_MOMENT)
+        if not poller.poll(_LAST_MOMENT):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)  # somebody has stopped it
+            poller.poll(_LAST_MOMENT)
         os.close(self.pidfd)
 
 
@@ -52,7 +56,8 @@ def fork_ahead(prepare: Callable[[], None], life: Callable[[Message], int], adop
     """
     here, there = channel.pair(attested=False)
     try:
-        middle = process.fork(partial(_be_middle, here, there, partial(_be_orphan, prepare, life, adopter)), _keep)
+        orphan = partial(_be_orphan, prepare, life, adopter)
+        middle = process.fork(partial(_be_middle, here, there, orphan), keep_signals)
         there.close()
         posix.waitpid(middle, 0)
         # Now that the middle one is dead, the orphan has its new parent.
@@ -104,8 +109,8 @@ def _be_orphan(prepare: Callable[[], None], life: Callable[[Message], int], adop
     return life(orders) if os.getppid() == adopter else 1
 
 
-def _keep() -> None:
-    """Leave the signals alone: the middle process does with them what the zygote does."""
+def keep_signals() -> None:
+    """Leave the signals alone, in a fork that is to do with them what the zygote does."""
 
 
 def _default_signals() -> None:

@@ -17,6 +17,7 @@ from forkd.config import decode
 from forkd.errors import ChannelClosed, ProtocolError
 from forkd.undertaker import Undertaker
 from forkd.zygote import Life, Zygote, open_listeners
+from forkd.zygote.forking import keep_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,12 +49,31 @@ def live(upper: Channel, load: Callable[[ServiceSpec], Callable[[], Service]]) -
         worker.tell_failure(upper, error)
         if os.getppid() != life.launcher_pid:
             undertaker.finish(life.spec.stop_timeout)
+            _bury_own_group()
         return 1
+    if os.getppid() != life.launcher_pid:
+        _bury_own_group()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_LAST_MOMENT)
     atexit._run_exitfuncs()  # noqa: SLF001 -- os._exit, by which this process leaves, does not
     logging.shutdown()
     return 0
+
+
+def _bury_own_group() -> None:
+    """Without a launcher to do it: have what the code has started at its import killed when this process has ended.
+
+    A process of its own does that, since an exit function may hang, or wait for what is to be killed.
+    """
+    last = Undertaker()
+    last.take_in(os.getpid(), os.pidfd_open(os.getpid()))
+
+    def bury() -> int:
+        os.setpgid(0, 0)
+        last.finish(_LAST_MOMENT)
+        return 0
+
+    process.fork(bury, keep_signals)
 
 
 def _receive_life(upper: Channel) -> Life:

@@ -161,8 +161,8 @@ def test_zygote_killed_before_it_forks(yard):
     assert yard.kinds(worker) == [Exited]
 
 
-def test_spare_that_was_killed_is_replaced(yard):
-    zygote = yard.zygote(yard.spec(PLAIN))
+def spare_of(yard, zygote) -> int:
+    """Wait until a zygote has a spare; return its pid."""
 
     def spares() -> list[int]:
         yard.pump()
@@ -173,6 +173,23 @@ def test_spare_that_was_killed_is_replaced(yard):
         ]
 
     (spare,) = until(spares, what="a spare")
+    return spare
+
+
+def test_spare_that_somebody_has_stopped_does_not_outlive_its_service(yard):
+    """It has the listeners: a retired zygote may live on with a worker that drains, but the port is to be free."""
+    zygote = yard.zygote(yard.spec(PLAIN))
+    worker = yard.worker(zygote)
+    spare = spare_of(yard, zygote)
+    os.kill(spare, signal.SIGSTOP)
+    yard.retire()
+    yard.until_dead(spare)
+    assert alive(yard.pid(worker))
+
+
+def test_spare_that_was_killed_is_replaced(yard):
+    zygote = yard.zygote(yard.spec(PLAIN))
+    spare = spare_of(yard, zygote)
     os.kill(spare, signal.SIGKILL)
     yard.until_dead(spare)
     worker = yard.worker(zygote)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -156,3 +157,65 @@ def test_a_worker_finishes_what_it_has_begun(doomed, yard, concurrency):
     said = sorted(yard.line() for _ in range(4))
     assert said == sorted(f"{word} {pid}" for pid in pids[1:] for word in ("stop True", "done"))
     until_none(pids)
+
+
+LEFTOVERS = [
+    'subprocess.Popen(["sleep", "1000"])',
+    "if os.fork() == 0: time.sleep(1000)",
+    # Its exit function waits for the process.
+    "import multiprocessing; multiprocessing.Process(target=time.sleep, args=(1000,)).start()",
+]
+
+
+@pytest.mark.parametrize("leftover", LEFTOVERS, ids=["a program", "a fork", "an awaited fork"])
+def test_what_an_import_has_started_ends_after_the_workers(doomed, yard, leftover):
+    source = f"""
+        import atexit
+        {leftover}
+        atexit.register(say, "exit function")
+        class S(forkd.Server):
+            pass
+    """
+    launcher, pids = doomed(yard.spec(source))
+    assert len(members(pids)) >= 4
+    kill(launcher)
+    assert yard.line() == "exit function"
+    until_none(pids)
+
+
+@pytest.mark.parametrize("leftover", LEFTOVERS[:2], ids=["a program", "a fork"])
+def test_what_an_import_has_started_ends_with_it(doomed, yard, leftover):
+    source = f"""
+        {leftover}
+        say("importing")
+        time.sleep(1000)
+    """
+    launcher, pids = doomed(yard.spec(source), "importing")
+    assert yard.line() == "importing"
+    assert len(members(pids)) == 2
+    kill(launcher)
+    until_none(pids)
+
+
+def test_the_children_of_a_worker_that_nobody_has_reaped_end_too(doomed, yard):
+    source = """
+        class S(forkd.Server):
+            def start(self):
+                subprocess.Popen(["sleep", "1000"])
+    """
+    launcher, pids = doomed(yard.spec(source))
+    zygote, victim, _ = pids
+    launcher.send_signal(signal.SIGSTOP)
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: not watches(zygote, victim), PATIENCE, "the zygote to notice the death")
+    kill(launcher)
+    until_none(pids)
+
+
+def watches(zygote, pid):
+    """Tell whether a zygote has a pidfd of a process."""
+    for info in Path(f"/proc/{zygote}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if f"Pid:\t{pid}\n" in info.read_text():
+                return True
+    return False
