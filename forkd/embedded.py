@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkd import process
@@ -133,6 +132,5 @@ class _Launcher:
         self._kernel.let_go()
         if self._verdict is not None:
             os.close(self._verdict)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        process.flush_output()
         return live(lower, lambda _: lambda: self._service)  # as it is: each worker has its own copy by the fork

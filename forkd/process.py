@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import grp
 import importlib.machinery
@@ -14,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkd.errors import ForkdError
+from forkd.log import STDERR
 from forkd.signals import blocked
 
 if TYPE_CHECKING:
@@ -100,10 +102,17 @@ def dump_stacks_on_abort() -> None:
     """
     import faulthandler  # lazy: not for the launcher, as ctypes
 
-    faulthandler.enable()
+    faulthandler.enable(file=STDERR)  # the code may close, replace or remove `sys.stderr`
     # From now on handlers run on faulthandler's own stack, for which 16 KiB must do. A frame of a signal takes
     # up to 11 KiB of it on processors with wide registers, so already a few signals at once would overflow it.
     _signal_stack(_SIGNAL_STACK)
+
+
+def flush_output() -> None:
+    """Write what stdout and stderr hold back, as far as the code has neither closed, replaced nor removed them."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
 
 
 def account(user: str | None, group: str | None) -> Account:

@@ -12,9 +12,10 @@ import os
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from forkd import assembly, channel, log, process, threadgroup
 from forkd.channel import Channel
@@ -65,9 +66,10 @@ def live(birth: Birth) -> int:
     to = birth.belongings.channel
     try:
         _prepare(birth)
+        signals = Signals()
+        _let_forks_go(signals, to, birth.spec.concurrency)
         build = birth.build or assembly.load(birth.spec)
         log_to_stderr(f"{birth.spec.name}/{birth.identity.slot}")
-        signals = Signals()
         service = _start(birth, build, signals)
         to.send({"type": "ready"})
         _serve(service, signals, to)
@@ -88,8 +90,32 @@ def _prepare(birth: Birth) -> None:
     # What was registered before the fork is the zygote's to run: its other workers still use what that may clean up.
     atexit._clear()  # noqa: SLF001 -- the module has no public name for it
     threadgroup.after_fork(birth.spec.concurrency)
-    faulthandler.register(signal.SIGUSR2, all_threads=True)
+    faulthandler.register(signal.SIGUSR2, file=log.STDERR, all_threads=True)
     gc.enable()
+
+
+def _let_forks_go(signals: Signals, to: Channel, concurrency: str) -> None:
+    """Have a process that the service's code forks be no worker: TERM ends it, and it neither says nor serves anything.
+
+    Signals are held back meanwhile, as in `process.fork`.
+    """
+    here = threading.local()
+
+    def hold_back() -> None:
+        here.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+    def go_on() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, here.blocked)
+
+    def let_go() -> None:
+        try:
+            signals.reset()
+            to.close()
+            threadgroup.after_fork(concurrency)
+        finally:
+            go_on()
+
+    os.register_at_fork(before=hold_back, after_in_parent=go_on, after_in_child=let_go)
 
 
 def _start(birth: Birth, build: Callable[[], Service], signals: Signals) -> Service:
@@ -139,11 +165,18 @@ def log_to_stderr(origin: str) -> None:
     root = logging.getLogger()
     ours = [one for one in root.handlers if isinstance(one.formatter, _Look)]
     if not root.handlers:
-        ours = [logging.StreamHandler()]
+        ours = [logging.StreamHandler(_stderr())]
         root.addHandler(ours[0])
         root.setLevel(logging.INFO)
     for handler in ours:
         handler.setFormatter(_Look(origin))
+
+
+def _stderr() -> TextIO:
+    """Return `sys.stderr`, or what is as good where the service's code has closed or removed it."""
+    if hasattr(sys.stderr, "write") and not getattr(sys.stderr, "closed", False):
+        return sys.stderr
+    return open(log.STDERR, "w", errors="backslashreplace", closefd=False)
 
 
 def _serve(service: Service, signals: Signals, to: Channel) -> None:
@@ -200,6 +233,4 @@ def _finish() -> None:
     """Run what the worker has registered for its exit, since `os._exit` does not, and let nothing written be lost."""
     atexit._run_exitfuncs()  # noqa: SLF001 -- as above
     logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
-            stream.flush()
+    process.flush_output()

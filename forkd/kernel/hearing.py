@@ -39,9 +39,10 @@ def order(worker: Worker, listeners: Sequence[Listener]) -> dict[str, Any]:
     return {"type": "fork", "id": worker.id, "slot": worker.slot, "listen": listen}
 
 
-def understand(one: Offspring, message: Message) -> Event:
+def understand(one: Offspring, message: Message) -> Event | None:
     """Take a message for the event it means; Started says which pid announces itself, yet to be checked.
 
+    None: it is not from that very process, but from another that has its channel, such as a fork of it.
     Raises ProtocolError for what this sender may not say, or not now, or not so often.
     """
     one.heard += 1
@@ -49,6 +50,8 @@ def understand(one: Offspring, message: Message) -> Event:
         msg = "it sends too many messages"
         raise ProtocolError(msg)
     announced = one.pid is not None
+    if announced and message.pid != one.pid:
+        return None
     match one, message.body["type"]:
         case (_, "failed") if not one.failed:
             one.failed = True

@@ -181,6 +181,8 @@ class Nursery:
                 if message is None:
                     break
                 event = hearing.understand(one, message)
+                if event is None:
+                    continue
                 if isinstance(event, Started):
                     self._announce(one, event.pid)
                 elif isinstance(event, Ready) and isinstance(one, Zygote):

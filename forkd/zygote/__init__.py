@@ -11,7 +11,6 @@ import gc
 import logging
 import os
 import socket
-import sys
 from select import POLLIN, poll  # eventlet takes it away from `select`, but the zygote itself stays plain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -118,9 +117,7 @@ class Zygote:
             self._spare = self._fork()
 
     def _fork(self) -> Spare:
-        # What is left in the buffer would be written by every worker again; the code may have closed or replaced it.
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            sys.stdout.flush()
+        process.flush_output()  # what is left in the buffers would be written by every worker again
         gc.freeze()
         return fork_ahead(self._let_go, self._become, self._life.launcher_pid)
 
@@ -149,11 +146,12 @@ class Zygote:
         tasks = len(os.listdir("/proc/self/task"))
         if tasks == 1:
             return
-        names = ", ".join(threadgroup.strays(self._life.spec.concurrency)) or "without a name in Python"
+        names = ", ".join(threadgroup.strays(self._life.spec.concurrency)) or f"{tasks - 1} without a name in Python"
         text = (
-            "importing started %d threads (%s), which no worker will have, nor the locks they hold: set preload: false"
+            "importing started threads (%s): no worker will have them, and a lock that one of them holds when a worker "
+            "is forked stays locked there: set preload: false"
         )
-        _log.warning(text, tasks - 1, names)
+        _log.warning(text, names)
 
 
 def open_listeners(addresses: Sequence[str], fds: Sequence[int]) -> dict[str, socket.socket]:

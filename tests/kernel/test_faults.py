@@ -62,6 +62,23 @@ def test_worker_that_breaks_the_protocol_costs_only_itself(yard, talk, why):
     assert yard.kinds(zygote) == [Started, Ready]
 
 
+def test_what_a_fork_of_a_worker_says_is_not_the_workers_word(yard):
+    talk = """
+            fd = os.dup(sock.fileno())
+            pid = os.fork()
+            if pid == 0:
+                kept = socket.socket(fileno=fd)
+                kept.send(b'{"type": "draining"}')
+                kept.send(b'{"type": "failed", "error": "no", "traceback": ""}')
+                os._exit(0)
+            os.waitpid(pid, 0)
+            sock.send(b'{"type": "ready"}')
+    """
+    worker = yard.worker(yard.zygote(yard.spec(TALKER.format(talk=talk.strip()))))
+    until(lambda: yard.pump() or len(yard.of(worker)) > 2, what="the worker's own word")
+    assert yard.kinds(worker) == [Started, Ready, Ready]
+
+
 def test_babbling_worker_gets_its_turn_and_no_more(yard):
     talk = """
             say("talk")

@@ -232,6 +232,68 @@ def test_quit_does_not_drain(yard, concurrency):
     assert yard.kinds(worker) == [Started, Ready, Exited]  # as tuples, events of different kinds may be equal
 
 
+def test_what_a_worker_forks_is_no_worker(yard, concurrency):
+    source = """
+        import multiprocessing
+        class S(forkd.Server):
+            ticks = 0
+            def start(self):
+                self.service.thread_group.add_timer(0.01, self.tick)
+                self.service.thread_group.add_timer(3600, self.work, initial_delay=0.05)
+            def tick(self):
+                self.ticks += 1
+            def work(self):
+                ended = [self.end(time.sleep, 60) for _ in range(50)]
+                say(*set(ended))
+                alone = multiprocessing.Process(target=self.look_around)
+                alone.start()
+                alone.join()
+                say(alone.exitcode)
+            def end(self, *target):
+                process = multiprocessing.Process(target=target[0], args=target[1:])
+                process.start()
+                process.terminate()
+                process.join(5)
+                return process.exitcode
+            def look_around(self):
+                before = self.ticks
+                time.sleep(0.2)
+                os._exit(self.ticks - before)  # how often the parent's timer has run here
+    """
+    worker = yard.worker(yard.zygote(yard.spec(source, concurrency=concurrency)))
+    assert yard.line() == f"{-signal.SIGTERM}"
+    assert yard.line() == "0"
+    assert yard.kinds(worker) == [Started, Ready]
+    yard.signal(worker, signal.SIGTERM)
+    assert yard.until(Exited, worker).code == 0
+    assert yard.kinds(worker) == [Started, Ready, Draining, Exited]
+
+
+@pytest.mark.parametrize(
+    "stderr", ["None", "object()", "__import__('io').StringIO()", "open(os.devnull, 'w'); sys.stderr.close()"]
+)
+@pytest.mark.parametrize("preload", [True, False])
+def test_code_may_do_to_stderr_what_it_likes(yard, capfd, stderr, preload):
+    source = f"""
+        sys.stdout = None
+        sys.stderr = {stderr}
+        class S(forkd.Server):
+            def reset(self):
+                raise ValueError("cannot")
+            def stop(self):
+                say("stop")
+    """
+    worker = yard.worker(yard.zygote(yard.spec(source, preload=preload)))
+    os.kill(yard.pid(worker), signal.SIGUSR2)
+    until(lambda: "(most recent call first)" in capfd.readouterr().err, what="the stacks")
+    yard.signal(worker, signal.SIGHUP)
+    if "StringIO" not in stderr:
+        until(lambda: "ValueError: cannot" in capfd.readouterr().err, what="the log's line")
+    yard.signal(worker, signal.SIGTERM)
+    assert yard.line() == "stop"
+    assert yard.until(Exited, worker).code == 0
+
+
 def test_abort_dumps_the_stacks(yard, capfd):
     source = """
         class S(forkd.Server):
@@ -297,7 +359,7 @@ def test_threads_at_import_are_named(yard, capfd):
     """
     yard.worker(yard.zygote(yard.spec(source)))
     said = capfd.readouterr().err
-    assert "metrics-pusher" in said
+    assert "importing started threads (metrics-pusher): no worker will have them" in said
     assert "preload: false" in said
 
 
