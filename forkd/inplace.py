@@ -6,7 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from forkd import assembly, config, process, threadgroup, worker
+from forkd import assembly, bounds, config, process, threadgroup, worker
 from forkd.errors import ForkdError
 from forkd.launcher import ServiceLauncher
 
@@ -43,4 +43,5 @@ def _become(spec: ServiceSpec, runtime_dir: str) -> None:
     os.environ["FORKD_RUNTIME_DIR"] = runtime_dir
     if spec.umask is not None:
         os.umask(spec.umask)
+    bounds.impose(spec)
     process.become(process.account(spec.user, spec.group))

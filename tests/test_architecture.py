@@ -32,7 +32,7 @@ LAYERS = (
         "forkd.undertaker",
     ),
     ("forkd.core",),
-    ("forkd.config.decode", "forkd.config.runtime_dir"),
+    ("forkd.bounds", "forkd.config.decode", "forkd.config.runtime_dir"),
     ("forkd.config.reader",),
     ("forkd.kernel", "forkd.threadgroup"),
     ("forkd.periodic", "forkd.server", "forkd.service"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from forkd.config import addresses, names
 from forkd.config.names import Misfit
 from forkd.config.written import Text, kind_of, show, text_of
+from forkd.core.spec import UNLIMITED
 
 if TYPE_CHECKING:
     from forkd.config.fields import Traits
@@ -174,6 +175,21 @@ def _count(traits: Traits) -> Kind:
     )
 
 
+def _limit(traits: Traits) -> Kind:
+    integer = _integer(traits)
+    schema = {"anyOf": [integer.schema, {"const": "unlimited"}]}
+    return Kind(
+        f'{integer.expected} or "unlimited"',
+        lambda value: UNLIMITED if value == "unlimited" else integer.read(value),
+        schema,
+    )
+
+
+def _processor(traits: Traits) -> Kind:
+    integer = _integer(traits)
+    return Kind("the number of a processor", lambda value: names.processor(integer.read(value)), integer.schema)
+
+
 def _share(traits: Traits) -> Kind:
     integer = _integer(traits)
 
@@ -240,6 +256,9 @@ _UNITS: dict[str, Callable[[Traits], Kind]] = {
     "octal": _octal,
     "count": _count,
     "share": _share,
+    "limit": _limit,
+    "limit name": _matching(", ".join(names.LIMITS[:-1]) + f" or {names.LIMITS[-1]}", "|".join(names.LIMITS)),
+    "processor": _processor,
     "text": _written,
     "output": _output,
     "service": _matching("a name of 1 to 64 letters, digits, _ and -", names.SERVICE),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
-from forkd.core.spec import AtLeast, AtMost, Bytes, Doc, OneOf, Seconds, Unit
+from forkd.core.spec import AtLeast, Bytes, Doc, OneOf, Seconds, Unit
 
 Path = Annotated[str, Unit("path")]
 Variable = Annotated[str, Unit("variable")]
@@ -49,12 +49,8 @@ class LaterService(NamedTuple):
     recycle: LaterRecycle = LaterRecycle()
     after: tuple[Annotated[str, Unit("service")], ...] = ()
     healthcheck: LaterHealthcheck = LaterHealthcheck()
-    limits: dict[str, Annotated[int, AtLeast(0)]] = {}  # noqa: RUF012 -- never written to
-    nice: Annotated[int, AtLeast(-20), AtMost(19)] = 0
-    oom_score_adj: Annotated[int, AtLeast(-1000), AtMost(1000)] = 0
-    cpu_affinity: tuple[Annotated[int, AtLeast(0)], ...] = ()
     allow: tuple[Annotated[str, Unit("peer")], ...] = ()
-    secrets: dict[Variable, Path] = {}  # noqa: RUF012 -- as above
+    secrets: dict[Variable, Path] = {}  # noqa: RUF012 -- never written to
     capabilities: tuple[str, ...] = ()
     no_new_privileges: bool = False
     command: tuple[str, ...] = ()

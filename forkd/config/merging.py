@@ -13,12 +13,14 @@ from forkd.core.spec import ServiceSpec
 
 GREEN_THREADS, NATIVE_THREADS = 1000, 32
 KEYS = keys_of(ServiceSpec)
+_MERGED = ("environment", "limits")
 
 
 def merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """Return a service's keys with those of `defaults` that it leaves out.
 
-    `restart` and `environment` are merged key by key. Defaults that make no sense with the service's server are left.
+    `restart`, `environment` and `limits` are merged key by key. Defaults that make no sense with the service's server
+    are left.
     """
     kind = server_kind(str(own.get("server", defaults.get("server", ""))))
     merged = {key: value for key, value in defaults.items() if KEYS[key].traits.only_with in ("", kind)}
@@ -38,7 +40,7 @@ def resolve(name: str, merged: dict[str, Any]) -> ServiceSpec:
     known = {key: value for key, value in merged.items() if key in ServiceSpec._fields}
     workers = known.get("workers", 1)
     if workers == "auto":
-        workers = len(os.sched_getaffinity(0))
+        workers = len(set(known.get("cpu_affinity", ())) or os.sched_getaffinity(0))
     green = known.get("concurrency", "eventlet") == "eventlet"
     threads = known.get("threads", GREEN_THREADS if green else NATIVE_THREADS)
     surge = share(known.get("surge", 1), workers)
@@ -54,4 +56,4 @@ def share(value: int | str, of: int) -> int:
 
 
 def _is_merged(field: Field) -> bool:
-    return is_spec(field.type) or field.name == "environment"
+    return is_spec(field.type) or field.name in _MERGED

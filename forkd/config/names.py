@@ -20,6 +20,10 @@ SERVER = rf"wsgi|{_DOTTED}:{_DOTTED}"
 APP = rf"{_DOTTED}:{_DOTTED}(\(\))?"
 ARGUMENT = _WORD
 VARIABLE = r"[^=\x00]{1,4096}"
+LIMITS = (
+    *("as", "core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile", "nproc"),
+    *("rss", "rtprio", "rttime", "sigpending", "stack"),
+)
 PEER = r"(uid|gid|user|group):[A-Za-z0-9_.$-]{1,64}"
 
 
@@ -62,6 +66,17 @@ def group(text: str) -> str:
         return grp.getgrnam(text).gr_name
     except KeyError:
         raise Misfit("expected a group that exists") from None
+
+
+def processor(number: int) -> int:
+    """Return the number of a processor that this process may be bound to, as a service's would be."""
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {number})
+    except OSError:
+        raise Misfit("expected a processor that exists") from None
+    os.sched_setaffinity(0, before)
+    return number
 
 
 def transport(text: Text) -> str:

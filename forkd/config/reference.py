@@ -35,8 +35,8 @@ and column; `forkd schema` prints a JSON Schema for editors; `conf/reference.yam
 
 - `include` names files or patterns, relative to the including file and read in alphabetical order. A pattern may match
   none; a plain name must exist. `services` of all files are one mapping; a service, and any other key, is defined once.
-- `defaults` holds for every service that does not set the key itself. `restart` and `environment` are merged key by
-  key. Keys that make no sense with a service's server are not taken over.
+- `defaults` holds for every service that does not set the key itself. `restart`, `environment` and `limits` are merged
+  key by key. Keys that make no sense with a service's server are not taken over.
 """
 
 _SECTIONS: tuple[tuple[str, type], ...] = (

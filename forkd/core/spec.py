@@ -52,6 +52,8 @@ class Secret(NamedTuple):
 
 ONE_YEAR = 31_536_000
 ONE_TEBIBYTE = 1 << 40
+UNLIMITED, LARGEST_LIMIT = -1, 1 << 62  # of setrlimit(2), as Python has them
+LARGEST_PROCESSOR = 8191  # of any kernel
 Seconds = Annotated[float, Unit("duration"), AtLeast(0), AtMost(ONE_YEAR)]
 Bytes = Annotated[int, Unit("size"), AtLeast(0), AtMost(ONE_TEBIBYTE)]
 RuntimeDir = Annotated[
@@ -136,6 +138,23 @@ class ServiceSpec(NamedTuple):
     user: Annotated[str | None, Unit("user"), Doc("whom the service's processes run as", "www-data")] = None
     group: Annotated[str | None, Unit("group"), Doc("their group; default: the user's own", "www-data")] = None
     umask: Annotated[int | None, Unit("octal"), AtMost(0o777), Doc("their umask", '"027"')] = None
+    limits: Annotated[
+        dict[Annotated[str, Unit("limit name")], Annotated[int, Unit("limit"), AtLeast(0), AtMost(LARGEST_LIMIT)]],
+        Doc("resource limits, soft and hard, by their names in setrlimit(2): numbers, or `unlimited`", "{core: 0}"),
+    ] = {}  # noqa: RUF012 -- as above
+    nice: Annotated[
+        int | None, AtLeast(-20), AtMost(19), Doc("the processes' niceness; default: the launcher's", "5")
+    ] = None
+    oom_score_adj: Annotated[
+        int | None,
+        AtLeast(-1000),
+        AtMost(1000),
+        Doc("how soon the kernel kills them when memory is out; default: as the launcher", "500"),
+    ] = None
+    cpu_affinity: Annotated[
+        tuple[Annotated[int, Unit("processor"), AtLeast(0), AtMost(LARGEST_PROCESSOR)], ...],
+        Doc("the only processors that they run on; default: the launcher's", "[0, 1]"),
+    ] = ()
     start_timeout: Annotated[
         Seconds, AtLeast(0.001), Doc("how long an import, and a worker's start, may take", "2m")
     ] = 30.0

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from forkd import channel, process
+from forkd import bounds, channel, process
 from forkd.errors import ForkdError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def become_zygote(spec: ServiceSpec, lower: Channel, runtime_dir: str) -> int:
         who = process.account(spec.user, spec.group)
         if spec.umask is not None:
             os.umask(spec.umask)
+        bounds.impose(spec)
         process.become(who)
         _run("forkd.zygote", [], _environment(spec, who, runtime_dir))
     except (OSError, ForkdError) as error:

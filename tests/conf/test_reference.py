@@ -15,7 +15,9 @@ DOCUMENT = yaml.safe_load(REFERENCE.read_text("utf-8"))
 SHOP = DOCUMENT["services"]["shop"]
 
 # Shown with an example, since the default is "none of that".
-EXAMPLES = {"app", "bind", "topic", "args", "directory", "pythonpath", "environment", "user", "group", "umask"}
+EXAMPLES = {
+    *("app", "bind", "topic", "args", "directory", "pythonpath", "environment", "user", "group", "umask", "limits"),
+}
 
 
 def test_it_is_valid():

@@ -8,6 +8,7 @@ OWN = "services:\n  shop:\n    server: a.b:C\n"
 WSGI = "services:\n  shop:\n    server: wsgi\n    app: a.b:c\n    bind: 127.0.0.1:80\n"
 DURATION = "(250ms, 30s, 5m, 12h or a number of seconds)"
 SIZE = "(512KiB, 50MiB, 1GiB or a number of bytes)"
+LIMITS = "as, core, cpu, data, fsize, memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending or stack"
 ADDRESS = '"host:port" with an IP address, "[::1]:port" or "unix:/path"'
 
 OF_A_SERVICE = [
@@ -57,6 +58,14 @@ OF_A_SERVICE = [
     ("topic: a/b", '12: services.shop.topic: expected a topic of 1 to 64 letters, digits, _, - and ., not - or . first, got "a/b"'),
     ("topic: ..", '12: services.shop.topic: expected a topic of 1 to 64 letters, digits, _, - and ., not - or . first, got ".."'),
     ("transport: local", '16: services.shop.transport: makes sense only with "topic"'),
+    ("limits: {nofile: many}", '22: services.shop.limits.nofile: expected an integer ≥ 0 or "unlimited", got "many"'),
+    ("limits: {nofile: -1}", '22: services.shop.limits.nofile: expected an integer ≥ 0 or "unlimited", got -1'),
+    ("limits: {RLIMIT_CORE: 0}", f'14: services.shop.limits.RLIMIT_CORE: expected {LIMITS}, got "RLIMIT_CORE"'),
+    ("nice: 20", "11: services.shop.nice: expected at most 19, got 20"),
+    ("nice: -21", "11: services.shop.nice: expected an integer ≥ -20, got -21"),
+    ("oom_score_adj: high", '20: services.shop.oom_score_adj: expected an integer ≥ -1000, got "high"'),
+    ("cpu_affinity: [0-3]", '20: services.shop.cpu_affinity[0]: expected the number of a processor, got "0-3"'),
+    ("cpu_affinity: 8191", "19: services.shop.cpu_affinity: expected a processor that exists, got 8191"),
     ("transport: udp", '16: services.shop.transport: expected "local", got "udp"'),
     ("app: a:b", '10: services.shop.app: makes sense only with "server: wsgi"'),
     ("bind: 127.0.0.1:80", '11: services.shop.bind: makes sense only with "server: wsgi"'),

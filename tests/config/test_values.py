@@ -41,6 +41,22 @@ def test_auto_workers_are_the_usable_processors(service):
     assert service("workers: auto").workers == len(os.sched_getaffinity(0))
 
 
+def test_auto_workers_are_as_many_as_the_processors_of_the_service(service):
+    first = min(os.sched_getaffinity(0))
+    spec = service(f"workers: auto\ncpu_affinity: [{first}, {first}]")
+    assert (spec.workers, spec.cpu_affinity) == (1, (first, first))
+
+
+def test_reading_a_processor_binds_nobody(service):
+    before = os.sched_getaffinity(0)
+    service(f"cpu_affinity: {min(before)}")
+    assert os.sched_getaffinity(0) == before
+
+
+def test_limits_are_numbers_or_none(service):
+    assert service("limits: {nofile: 4096, core: unlimited}").limits == {"nofile": 4096, "core": -1}
+
+
 @pytest.mark.parametrize(
     ("value", "of", "number"), [(3, 1, 3), ("25%", 4, 1), ("25%", 5, 2), ("100%", 7, 7), ("1%", 3, 1), ("50%", 0, 1)]
 )
@@ -141,15 +157,17 @@ def test_defaults_hold_where_a_service_is_silent(folder):
         "  topic: never\n"
         "  restart: {delay: 1s, factor: 3}\n"
         "  environment: {A: a, B: b}\n"
+        "  limits: {core: 0, nofile: 64}\n"
         "services:\n"
         "  web: {server: wsgi, app: 'a:b', bind: '127.0.0.1:80', environment: {B: B, C: C}, restart: {delay: 2s}}\n"
-        "  own: {server: 'a:B', workers: 1}\n"
+        "  own: {server: 'a:B', workers: 1, limits: {nofile: 128}}\n"
     )
     web, own = folder.load().services
     assert (web.workers, web.body_limit, web.topic) == (3, 1024, None)
     assert web.environment == {"A": "a", "B": "B", "C": "C"}
     assert web.restart == RestartSpec(delay=2.0, factor=3.0)
     assert (own.workers, own.body_limit, own.topic) == (1, 0, "never")
+    assert own.limits == {"core": 0, "nofile": 128}
 
 
 def test_what_already_holds_may_be_said(folder):
