@@ -43,7 +43,6 @@ class LaterService(NamedTuple):
     """What a service will be able to set."""
 
     python: Path = ""
-    env_file: Path = ""
     hang_timeout: Seconds = 30
     request_timeout: Seconds = 0
     recycle: LaterRecycle = LaterRecycle()

@@ -10,6 +10,7 @@ import itertools
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+from forkd.config import envfile
 from forkd.config.fields import is_spec
 from forkd.config.files import gather
 from forkd.config.later import TAKEN
@@ -43,7 +44,7 @@ def load(path: str, environ: Mapping[str, str] | None = None) -> Loaded:
         raise problems.error()
     given = _given(root, problems)
     runtime_dir = given.get("runtime_dir") or default_runtime_dir()
-    drafts = [_draft(root, name, given) for name in given.get("services", {})]
+    drafts = [_draft(root, name, given, problems) for name in given.get("services", {})]
     for breach in breaches(drafts, runtime_dir):
         where: Path = ("services", breach.service, *filter(None, [breach.key]), *breach.part)
         problems.add(Problem(place_of(root, where), where, breach.text))
@@ -120,13 +121,18 @@ def _not_yet(node: Node, spec: type, path: Path) -> Iterator[Path]:
                 yield from _not_yet(service, get_args(keys[key].type)[1], (*path, key, name))
 
 
-def _draft(root: Node, name: str, given: dict[str, Any]) -> Draft:
+def _draft(root: Node, name: str, given: dict[str, Any], problems: Problems) -> Draft:
     own, defaults = given["services"][name], given.get("defaults", {})
     node = find(root, ("services", name))
     broken = _broken(node, own)
     if "defaults" in root.value:
         broken |= _broken(find(root, ("defaults",)), defaults) - node.keys.keys()
-    return Draft(name, frozenset(node.keys), merge(defaults, own), frozenset(broken))
+    merged = merge(defaults, own)
+    if merged.get("env_file") is not None:
+        key = ("services", name, "env_file") if "env_file" in own else ("defaults", "env_file")
+        variables = envfile.read(merged["env_file"], key, find(root, key).place, problems)
+        merged["environment"] = {**variables, **merged.get("environment", {})}
+    return Draft(name, frozenset(node.keys), merged, frozenset(broken))
 
 
 def _broken(node: Node, good: dict[str, Any]) -> set[str]:

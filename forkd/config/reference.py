@@ -37,6 +37,15 @@ and column; `forkd schema` prints a JSON Schema for editors; `conf/reference.yam
   none; a plain name must exist. `services` of all files are one mapping; a service, and any other key, is defined once.
 - `defaults` holds for every service that does not set the key itself. `restart`, `environment` and `limits` are merged
   key by key. Keys that make no sense with a service's server are not taken over.
+
+## Where a service's environment comes from
+
+Later ones win: the launcher's own variables, `env_file`, `environment`.
+
+- `env_file` has `NAME=VALUE` lines, read anew at each reload. Blank lines, and those that begin with `#` or `;`, are
+  comments. `'…'` is taken as it stands. In `"…"` a backslash makes `"`, `\\`, `` ` `` and `$` plain. Both may span
+  lines. Outside of quotes a backslash makes any character plain, and at the end of a line joins it with the next one.
+  Nothing is substituted or run. No message shows a value.
 """
 
 _SECTIONS: tuple[tuple[str, type], ...] = (

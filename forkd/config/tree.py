@@ -52,6 +52,11 @@ class Source(NamedTuple):
         """Return a place in this file; line and column counted from 0."""
         return Place(self.order, self.file, line + 1, column + 1)
 
+    def at(self, offset: int) -> Place:
+        """Return the place of a character of the text."""
+        before = self.text[:offset]
+        return self.place(before.count("\n"), offset - (before.rfind("\n") + 1))
+
     def of(self, event: Any) -> Place:
         """Return where a YAML event starts."""
         return self.place(event.start_mark.line, event.start_mark.column)
@@ -63,7 +68,7 @@ def compose(source: Source, environ: Mapping[str, str], problems: Problems) -> N
     Raises Unreadable for what ends it: bad syntax, bad characters, too deep, too many nodes.
     """
     if found := _UNPRINTABLE.search(source.text):
-        raise Unreadable(_at(source, found.start()), f"not a text file: it holds the character U+{ord(found[0]):04X}")
+        raise Unreadable(source.at(found.start()), f"not a text file: it holds the character U+{ord(found[0]):04X}")
     composer = _Composer(source, environ, problems)
     try:
         return composer.document()
@@ -101,11 +106,6 @@ def key_place(root: Node, path: Path) -> Place:
     """Return where the last key of `path` stands; where that cannot be, the place of what is nearest."""
     parent = find(root, path[:-1])
     return parent.keys.get(str(path[-1]), parent.place) if path else root.place
-
-
-def _at(source: Source, offset: int) -> Place:
-    before = source.text[:offset]
-    return source.place(before.count("\n"), offset - (before.rfind("\n") + 1))
 
 
 class _Composer:

@@ -135,6 +135,11 @@ class ServiceSpec(NamedTuple):
         Secret(),
         Doc("environment variables, beside those of the launcher", "{TZ: UTC}"),
     ] = {}  # noqa: RUF012 -- as above
+    env_file: Annotated[
+        str | None,
+        Unit("path"),
+        Doc("a file of more of them, `NAME=VALUE` lines as in systemd; `environment` wins", "/etc/default/shop"),
+    ] = None
     user: Annotated[str | None, Unit("user"), Doc("whom the service's processes run as", "www-data")] = None
     group: Annotated[str | None, Unit("group"), Doc("their group; default: the user's own", "www-data")] = None
     umask: Annotated[int | None, Unit("octal"), AtMost(0o777), Doc("their umask", '"027"')] = None
