@@ -6,7 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from forkd import assembly, bounds, config, process, threadgroup, worker
+from forkd import assembly, bounds, config, process, secret_files, threadgroup, worker
 from forkd.errors import ForkdError
 from forkd.launcher import ServiceLauncher
 
@@ -40,6 +40,7 @@ def run(path: str, name: str) -> None:
 def _become(spec: ServiceSpec, runtime_dir: str) -> None:
     """Take on what a zygote would be given before it imports anything."""
     os.environ.update(spec.environment)
+    os.environ.update(secret_files.variables(spec.secrets))
     os.environ["FORKD_RUNTIME_DIR"] = runtime_dir
     if spec.umask is not None:
         os.umask(spec.umask)

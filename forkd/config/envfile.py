@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from forkd.config.files import decode, read_file
+from forkd import smallfile
+from forkd.config.files import LONGEST_FILE, decode
 from forkd.config.problems import Problem
 from forkd.config.tree import Source
 
@@ -34,7 +35,7 @@ class Mistake(NamedTuple):
 def read(path: str, key: Path, asked: Place, problems: Problems) -> dict[str, str]:
     """Return the variables of the file at `path`, for which `key` asks at `asked`; mistakes go to `problems`."""
     try:
-        source = Source(path, decode(read_file(path).data), order=asked.order)
+        source = Source(path, decode(smallfile.read(path, LONGEST_FILE).data), order=asked.order)
     except ValueError as error:
         problems.add(Problem(asked, key, f"{path}: {error}"))
         return {}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
-import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from forkd import smallfile
 from forkd.config.problems import Place, Problem, Unreadable
 from forkd.config.tree import Node, Source, compose
 from forkd.config.written import Text, show
@@ -22,14 +22,6 @@ MOST_FILES = 100
 _GLOB_CHARACTERS = "*?["
 
 
-class File(NamedTuple):
-    """A file as it was read: its path as users know it, the identity that no link changes, its bytes."""
-
-    path: str
-    identity: tuple[int, int]
-    data: bytes
-
-
 def gather(path: str, environ: Mapping[str, str], problems: Problems) -> Node | None:
     """Return the tree of the file at `path` and of all that it includes; None where even that cannot be read.
 
@@ -38,30 +30,6 @@ def gather(path: str, environ: Mapping[str, str], problems: Problems) -> Node | 
     reading = _Reading(environ, problems)
     reading.file(path, Place(0, path))
     return reading.root
-
-
-def read_file(path: str) -> File:
-    """Return the file at `path`. Raises ValueError with a sentence; waits for no pipe and reads no device."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    except OSError as error:
-        raise ValueError(f"cannot read: {_reason(error)}") from None
-    except ValueError:
-        raise ValueError("cannot read: a name with a NUL character") from None
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            what = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
-            raise ValueError(f"cannot read: it is {what}")
-        with open(fd, "rb", closefd=False) as file:
-            data = file.read(LONGEST_FILE + 1)
-    except OSError as error:
-        raise ValueError(f"cannot read: {_reason(error)}") from None
-    finally:
-        os.close(fd)
-    if len(data) > LONGEST_FILE:
-        raise ValueError("larger than 1 MiB")
-    return File(path, (found.st_dev, found.st_ino), data)
 
 
 def decode(data: bytes) -> str:
@@ -73,11 +41,6 @@ def decode(data: bytes) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"not a text file: line {line} is not UTF-8") from None
-
-
-def _reason(error: OSError) -> str:
-    text = os.strerror(error.errno or 0)
-    return text[0].lower() + text[1:]
 
 
 class _Reading:
@@ -96,7 +59,7 @@ class _Reading:
         included = () if self.root is None else ("include",)
         shown = f"{path}: " if included else ""
         try:
-            file = self._admit(read_file(path), asked)
+            file = self._admit(smallfile.read(path, LONGEST_FILE), asked)
             source = Source(path, decode(file.data), os.path.dirname(os.path.abspath(path)), len(self._seen) - 1)
         except ValueError as error:
             self._problems.add(Problem(asked, included, f"{shown}{error}"))
@@ -106,7 +69,7 @@ class _Reading:
             self._include(source, pattern)
         self._open.pop()
 
-    def _admit(self, file: File, asked: Place) -> File:
+    def _admit(self, file: smallfile.File, asked: Place) -> smallfile.File:
         if file.identity in self._open:
             raise ValueError("includes itself" if file.identity == self._open[-1] else "includes itself over others")
         if file.identity in self._seen:

@@ -10,12 +10,15 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from forkd import secret_files
 from forkd.config.decode import spec_to
 from forkd.config.load import place_of
-from forkd.config.problems import Path, Problem
+from forkd.config.problems import Problem
+from forkd.errors import ForkdError
 
 if TYPE_CHECKING:
     from forkd.config.load import Loaded
+    from forkd.config.problems import Path
     from forkd.core.spec import ServiceSpec
 
 _KEYS = {"app", "args", "server", "topic"}  # that a refusal by forkd itself begins with
@@ -23,23 +26,46 @@ COMMAND = (sys.executable, "-P", "-m", "forkd.config.probe")
 
 
 def try_all(loaded: Loaded) -> None:
-    """Add the good services that cannot be imported to the mistakes, each at the place of its `app` or `server`."""
+    """Add the good services that cannot be imported to the mistakes, each at the place of its `app` or `server`.
+
+    One whose secrets cannot be read is not tried.
+    """
     for spec in loaded.config.services:
-        error = failure(spec, loaded.config.runtime_dir)
+        secrets = _secrets(loaded, spec)
+        if len(secrets) < len(spec.secrets):
+            continue
+        error = failure(spec, {**secrets, "FORKD_RUNTIME_DIR": loaded.config.runtime_dir})
         if error:
             key, _, refusal = error.partition(": ")
-            path: Path = ("services", spec.name, key if key in _KEYS else "app" if spec.server == "wsgi" else "server")
-            text = refusal if key in _KEYS else f"cannot import: {error}"
-            loaded.problems.add(Problem(place_of(loaded.root, path), path, text))
+            if key in _KEYS:
+                _tell(loaded, ("services", spec.name, key), refusal)
+            else:
+                key = "app" if spec.server == "wsgi" else "server"
+                _tell(loaded, ("services", spec.name, key), f"cannot import: {error}")
 
 
-def failure(spec: ServiceSpec, runtime_dir: str) -> str:
-    """Return why a service's code cannot be imported, in one line; nothing when it can."""
+def _secrets(loaded: Loaded, spec: ServiceSpec) -> dict[str, str]:
+    """Return the secrets that can be read; add the others to the mistakes."""
+    found = {}
+    for name, path in spec.secrets.items():
+        try:
+            found[name] = secret_files.content(path)
+        except ForkdError as error:
+            _tell(loaded, ("services", spec.name, "secrets", name), str(error))
+    return found
+
+
+def _tell(loaded: Loaded, path: Path, text: str) -> None:
+    loaded.problems.add(Problem(place_of(loaded.root, path), path, text))
+
+
+def failure(spec: ServiceSpec, variables: dict[str, str]) -> str:
+    """Return why a service's code cannot be imported with these variables beside its own; nothing when it can."""
     child = subprocess.Popen(
         COMMAND,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, **spec.environment, "FORKD_RUNTIME_DIR": runtime_dir},
+        env={**os.environ, **spec.environment, **variables},
         start_new_session=True,  # so that what the code starts can be killed with it
     )
     try:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, NamedTuple
 from forkd.core.spec import AtLeast, Bytes, Doc, OneOf, Seconds, Unit
 
 Path = Annotated[str, Unit("path")]
-Variable = Annotated[str, Unit("variable")]
 
 
 class LaterRecycle(NamedTuple):
@@ -49,11 +48,10 @@ class LaterService(NamedTuple):
     after: tuple[Annotated[str, Unit("service")], ...] = ()
     healthcheck: LaterHealthcheck = LaterHealthcheck()
     allow: tuple[Annotated[str, Unit("peer")], ...] = ()
-    secrets: dict[Variable, Path] = {}  # noqa: RUF012 -- never written to
     capabilities: tuple[str, ...] = ()
     no_new_privileges: bool = False
     command: tuple[str, ...] = ()
-    ready: dict[str, Any] = {}  # noqa: RUF012 -- as above
+    ready: dict[str, Any] = {}  # noqa: RUF012 -- never written to
     stdout: Annotated[str, Unit("output"), Doc("where the workers' output goes: `inherit`, to the launcher's own")] = (
         "inherit"
     )

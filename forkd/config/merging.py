@@ -13,13 +13,13 @@ from forkd.core.spec import ServiceSpec
 
 GREEN_THREADS, NATIVE_THREADS = 1000, 32
 KEYS = keys_of(ServiceSpec)
-_MERGED = ("environment", "limits")
+_MERGED = ("environment", "limits", "secrets")
 
 
 def merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """Return a service's keys with those of `defaults` that it leaves out.
 
-    `restart`, `environment` and `limits` are merged key by key. Defaults that make no sense with the service's server
+    `restart` and the mappings in _MERGED are merged key by key. Defaults that make no sense with the service's server
     are left.
     """
     kind = server_kind(str(own.get("server", defaults.get("server", ""))))

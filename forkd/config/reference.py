@@ -35,17 +35,21 @@ and column; `forkd schema` prints a JSON Schema for editors; `conf/reference.yam
 
 - `include` names files or patterns, relative to the including file and read in alphabetical order. A pattern may match
   none; a plain name must exist. `services` of all files are one mapping; a service, and any other key, is defined once.
-- `defaults` holds for every service that does not set the key itself. `restart`, `environment` and `limits` are merged
-  key by key. Keys that make no sense with a service's server are not taken over.
+- `defaults` holds for every service that does not set the key itself. `restart`, `environment`, `secrets` and `limits`
+  are merged key by key. Keys that make no sense with a service's server are not taken over.
 
 ## Where a service's environment comes from
 
-Later ones win: the launcher's own variables, `env_file`, `environment`.
+Later ones win: the launcher's own variables, `env_file`, `environment`, `secrets`.
 
 - `env_file` has `NAME=VALUE` lines, read anew at each reload. Blank lines, and those that begin with `#` or `;`, are
   comments. `'…'` is taken as it stands. In `"…"` a backslash makes `"`, `\\`, `` ` `` and `$` plain. Both may span
   lines. Outside of quotes a backslash makes any character plain, and at the end of a line joins it with the next one.
   Nothing is substituted or run. No message shows a value.
+- `secrets` are files of at most 64 KiB without NUL bytes; one newline at the end is left away. They are read at each
+  start of a zygote (a reload takes new ones, but for `reload: signal`) by the process that becomes the zygote, before
+  it drops to the service's `user`: the launcher itself never has their contents. A service with one that cannot be
+  read does not start; `forkd check` looks at them with `--import` only.
 """
 
 _SECTIONS: tuple[tuple[str, type], ...] = (

@@ -140,6 +140,13 @@ class ServiceSpec(NamedTuple):
         Unit("path"),
         Doc("a file of more of them, `NAME=VALUE` lines as in systemd; `environment` wins", "/etc/default/shop"),
     ] = None
+    secrets: Annotated[
+        dict[Annotated[str, Unit("variable")], Annotated[str, Unit("path")]],
+        Secret(),
+        Doc(
+            "variables whose values stand in files, which root alone need be able to read", "{DB_URL: /run/secrets/db}"
+        ),
+    ] = {}  # noqa: RUF012 -- as above
     user: Annotated[str | None, Unit("user"), Doc("whom the service's processes run as", "www-data")] = None
     group: Annotated[str | None, Unit("group"), Doc("their group; default: the user's own", "www-data")] = None
     umask: Annotated[int | None, Unit("octal"), AtMost(0o777), Doc("their umask", '"027"')] = None

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from forkd import bounds, channel, process
+from forkd import bounds, channel, process, secret_files
 from forkd.errors import ForkdError
 
 if TYPE_CHECKING:
@@ -36,11 +36,12 @@ def become_zygote(spec: ServiceSpec, lower: Channel, runtime_dir: str) -> int:
         os.closerange(ZYGOTE_CHANNEL + 1, os.sysconf("SC_OPEN_MAX"))
         _no_stdin()
         who = process.account(spec.user, spec.group)
+        environment = _environment(spec, who, runtime_dir)  # while it may read the secrets
         if spec.umask is not None:
             os.umask(spec.umask)
         bounds.impose(spec)
         process.become(who)
-        _run("forkd.zygote", [], _environment(spec, who, runtime_dir))
+        _run("forkd.zygote", [], environment)
     except (OSError, ForkdError) as error:
         channel.from_fd(ZYGOTE_CHANNEL).send(channel.failed(f"cannot start the zygote: {error}", ""))
         return 1
@@ -59,6 +60,7 @@ def _environment(spec: ServiceSpec, who: process.Account, runtime_dir: str) -> d
     if spec.user is not None and who.name is not None and who.home is not None:
         environment.update(HOME=who.home, LOGNAME=who.name, USER=who.name)
     environment.update(spec.environment)
+    environment.update(secret_files.variables(spec.secrets))
     environment["FORKD_RUNTIME_DIR"] = runtime_dir
     return environment
 

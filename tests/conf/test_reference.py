@@ -17,6 +17,7 @@ SHOP = DOCUMENT["services"]["shop"]
 # Shown with an example, since the default is "none of that".
 EXAMPLES = {
     *("app", "bind", "topic", "args", "directory", "pythonpath", "environment", "user", "group", "umask", "limits"),
+    "secrets",
 }
 
 

@@ -14,7 +14,6 @@ SERVICE = {
     "after": "[db, cache]",
     "healthcheck": "{http: /healthz, interval: 10s, timeout: 2s, failures: 3}",
     "allow": '["uid:0", "gid:0", "user:www-data", "group:www-data"]',
-    "secrets": "{DB_URL: /run/secrets/db}",
     "capabilities": "[CAP_NET_BIND_SERVICE]",
     "no_new_privileges": "true",
     "command": '["/usr/bin/redis-server", "--port", "6379"]',

@@ -158,9 +158,10 @@ def test_defaults_hold_where_a_service_is_silent(folder):
         "  restart: {delay: 1s, factor: 3}\n"
         "  environment: {A: a, B: b}\n"
         "  limits: {core: 0, nofile: 64}\n"
+        "  secrets: {A: a}\n"
         "services:\n"
         "  web: {server: wsgi, app: 'a:b', bind: '127.0.0.1:80', environment: {B: B, C: C}, restart: {delay: 2s}}\n"
-        "  own: {server: 'a:B', workers: 1, limits: {nofile: 128}}\n"
+        "  own: {server: 'a:B', workers: 1, limits: {nofile: 128}, secrets: {B: /b}}\n"
     )
     web, own = folder.load().services
     assert (web.workers, web.body_limit, web.topic) == (3, 1024, None)
@@ -168,6 +169,7 @@ def test_defaults_hold_where_a_service_is_silent(folder):
     assert web.restart == RestartSpec(delay=2.0, factor=3.0)
     assert (own.workers, own.body_limit, own.topic) == (1, 0, "never")
     assert own.limits == {"core": 0, "nofile": 128}
+    assert own.secrets == {"A": f"{folder.path}/a", "B": "/b"}
 
 
 def test_what_already_holds_may_be_said(folder):
