@@ -37,13 +37,17 @@ class Message(NamedTuple):
 
 
 class Channel:
-    """One end of a pair; it never blocks but in `wait`, and once it has raised ChannelClosed it goes on doing so."""
+    """One end of a pair; it never blocks but in `wait`, and once it has raised ChannelClosed it goes on doing so.
 
-    __slots__ = ("_ancillary", "_sock")
+    `unread` tells, once the other end is gone, whether it has left messages unread.
+    """
+
+    __slots__ = ("_ancillary", "_sock", "unread")
 
     def __init__(self, sock: _socket.socket) -> None:
         self._sock = sock
         sock.setblocking(True)  # a service's code may have set a default timeout, which would be waited for
+        self.unread = False
         # The end that wants credentials trusts nobody: it leaves no room for descriptors, so the kernel drops them.
         trusting = not sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED)
         self._ancillary = _socket.CMSG_SPACE(FDS_LIMIT * _FD.size if trusting else _CREDENTIALS.size)
@@ -93,7 +97,8 @@ class Channel:
         except BlockingIOError:
             return None
         except ConnectionResetError:
-            return self.receive()  # said once, of an end that left messages unread; its own are still here
+            self.unread = True  # said once; its own messages are still here
+            return self.receive()
         except OSError as error:
             raise ChannelClosed(os.strerror(error.errno or 0)) from None
         if not data:

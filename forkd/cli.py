@@ -69,12 +69,11 @@ def _start(options: argparse.Namespace) -> int:  # noqa: RET503 -- execv does no
     for name in ("daemonize", "exit_on_failed"):
         if getattr(options, name):
             return _complain(f"start --{name.replace('_', '-')}: not yet supported", USAGE)
-    from forkd import process  # lazy: for launchers alone
+    from forkd import interpreter, process  # lazy: for launchers alone
 
     process.precede_launcher()
-    # -P: no file of the working directory may stand in for a module.
-    launcher = [sys.executable, "-P", "-m", "forkd.daemon", os.path.abspath(options.config)]
-    os.execv(sys.executable, launcher)  # noqa: S606 -- as meant
+    launcher = interpreter.command("forkd.daemon", os.path.abspath(options.config))
+    os.execv(launcher[0], launcher)  # noqa: S606 -- as meant
 
 
 def _run(options: argparse.Namespace) -> int:

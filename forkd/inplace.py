@@ -6,7 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from forkd import assembly, bounds, config, process, secret_files, threadgroup, worker
+from forkd import assembly, bounds, config, interpreter, process, secret_files, threadgroup, worker
 from forkd.errors import ForkdError
 from forkd.launcher import ServiceLauncher
 
@@ -26,6 +26,8 @@ def run(path: str, name: str) -> None:
     if spec is None:
         names = ", ".join(spec.name for spec in read.services)
         raise ForkdError(f"no service is named {name!r} in {path}; there are: {names}")
+    if not interpreter.is_own(spec.python):
+        raise ForkdError(f"{name} has its own interpreter: {spec.python} -m forkd run -c {path} {name}")
     _become(spec, read.runtime_dir)
     threadgroup.prepare(spec.concurrency)
     worker.log_to_stderr(spec.name)

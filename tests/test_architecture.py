@@ -23,6 +23,7 @@ LAYERS = (
     ("forkd", "forkd.errors"),
     (
         "forkd.channel",
+        "forkd.interpreter",
         "forkd.log",
         "forkd.notify",
         "forkd.process",

@@ -7,10 +7,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
-from forkd import secret_files
+from forkd import interpreter, secret_files
+from forkd.channel import PROTOCOL
 from forkd.config.decode import spec_to
 from forkd.config.load import place_of
 from forkd.config.problems import Problem
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from forkd.core.spec import ServiceSpec
 
 _KEYS = {"app", "args", "server", "topic"}  # that a refusal by forkd itself begins with
-COMMAND = (sys.executable, "-P", "-m", "forkd.config.probe")
 
 
 def try_all(loaded: Loaded) -> None:
@@ -62,7 +61,7 @@ def _tell(loaded: Loaded, path: Path, text: str) -> None:
 def failure(spec: ServiceSpec, variables: dict[str, str]) -> str:
     """Return why a service's code cannot be imported with these variables beside its own; nothing when it can."""
     child = subprocess.Popen(
-        COMMAND,
+        interpreter.command("forkd.config.probe", python=spec.python),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, **spec.environment, **variables},
@@ -79,13 +78,18 @@ def failure(spec: ServiceSpec, variables: dict[str, str]) -> str:
         child.wait()
         for pipe in filter(None, (child.stdin, child.stdout)):
             pipe.close()
-    return _told(output, child.returncode)
+    told = _told(output, child.returncode)
+    return interpreter.remedy(spec.python) if told is None else told
 
 
-def _told(output: bytes, code: int) -> str:
+def _told(output: bytes, code: int) -> str | None:
+    """Return what the probe has said; None where there was none, or one of another protocol."""
     if code < 0:
         return f"its interpreter was killed by {signal.Signals(-code).name}"
+    protocol, _, answer = output.partition(b"\n")
+    if protocol != str(PROTOCOL).encode():
+        return None
     try:
-        return str(json.loads(output)["error"])
+        return str(json.loads(answer)["error"])
     except (ValueError, KeyError, TypeError):
         return f"its interpreter ended with code {code} and did not say why"

@@ -271,6 +271,7 @@ _UNITS: dict[str, Callable[[Traits], Kind]] = {
     "peer": _matching("uid:…, gid:…, user:… or group:…", names.PEER),
     "transport": _string_that('"local"', names.transport, "local"),
     "path": _string_that("a path", names.path),
+    "program": _string_that("the path of a program", names.program),
     "folder": _string_that("the path of a directory", names.folder),
     "user": _account("the name or number of a user", names.user),
     "group": _account("the name or number of a group", names.group),

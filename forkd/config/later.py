@@ -41,7 +41,6 @@ class LaterHealthcheck(NamedTuple):
 class LaterService(NamedTuple):
     """What a service will be able to set."""
 
-    python: Path = ""
     hang_timeout: Seconds = 30
     request_timeout: Seconds = 0
     recycle: LaterRecycle = LaterRecycle()

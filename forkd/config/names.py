@@ -48,6 +48,14 @@ def folder(text: Text) -> str:
     return found
 
 
+def program(text: Text) -> str:
+    """Return the absolute path of a program; a link stays one, by which an interpreter knows its environment."""
+    found = path(text)
+    if not os.path.isfile(found) or not os.access(found, os.X_OK):
+        raise Misfit("expected a program that exists")
+    return found
+
+
 def user(text: str) -> str:
     """Return the name of a user that exists, or a number: containers have users without an entry."""
     if text.isdecimal() and text.isascii() and int(text) <= LARGEST_ID:

@@ -1,6 +1,7 @@
 """Imports one service's code and says how that went: `python -P -m forkd.config.probe`, a spec as JSON on stdin.
 
-It prints {"error": line}, an empty one when all is well. Nothing is served and nothing forked.
+It prints the number of its protocol once it has understood, then {"error": line}, an empty one when all is well.
+Nothing is served and nothing forked.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from forkd import assembly, threadgroup
+from forkd.channel import PROTOCOL
 from forkd.config.decode import spec_from
-from forkd.errors import ForkdError
+from forkd.errors import ForkdError, ProtocolError
 
 if TYPE_CHECKING:
     from forkd.core.spec import ServiceSpec
@@ -23,8 +25,12 @@ LONGEST_LINE = 1000
 
 def main() -> NoReturn:
     """Try the import, answer, and leave at once: what the code has started must not hold the answer up."""
-    spec = spec_from(json.load(sys.stdin))
+    try:
+        spec = spec_from(json.load(sys.stdin))
+    except ProtocolError:
+        os._exit(1)  # it comes from another forkd, which knows what to say
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    print(PROTOCOL, file=answer, flush=True)
     os.dup2(2, 1)  # what the code prints is no answer
     try:
         _import(spec)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING
 
+from forkd import interpreter
 from forkd.config.decode import config_from
 from forkd.errors import ConfigError, ForkdError, ProtocolError
 
@@ -57,8 +57,7 @@ def read(path: str, *, check_imports: bool = False) -> Config:
 
 def reader_command(path: str, *, check_imports: bool = False) -> list[str]:
     """Return the command line of a child that prints what `outcome` understands."""
-    # -P: no file of the working directory may stand in for a module.
-    return [sys.executable, "-P", "-m", "forkd.config", path, *(["--import"] if check_imports else [])]
+    return interpreter.command("forkd.config", path, *(["--import"] if check_imports else []))
 
 
 def outcome(output: bytes, exit_code: int) -> Config:

@@ -124,6 +124,15 @@ class ServiceSpec(NamedTuple):
     preload: Annotated[
         bool, Doc("import the code once in the zygote; false: in each worker after its fork", "false")
     ] = True
+    python: Annotated[
+        str | None,
+        Unit("program"),
+        Doc(
+            "the interpreter of the service's own virtual environment, Python 3.11 or later with the same forkd as the "
+            "launcher's; default: the launcher's",
+            "/srv/shop/venv/bin/python",
+        ),
+    ] = None
     directory: Annotated[
         str | None, Unit("folder"), Doc("the working directory; default: the launcher's", "/srv/shop")
     ] = None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from forkd import bounds, channel, process, secret_files
+from forkd import bounds, channel, interpreter, process, secret_files
 from forkd.errors import ForkdError
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def become_zygote(spec: ServiceSpec, lower: Channel, runtime_dir: str) -> int:
             os.umask(spec.umask)
         bounds.impose(spec)
         process.become(who)
-        _run("forkd.zygote", [], environment)
+        _run(interpreter.command("forkd.zygote", python=spec.python), environment)
     except (OSError, ForkdError) as error:
         channel.from_fd(ZYGOTE_CHANNEL).send(channel.failed(f"cannot start the zygote: {error}", ""))
         return 1
@@ -52,7 +51,7 @@ def become_reader(path: str, out: int) -> int:
     os.setpgid(0, 0)  # what a terminal sends to its foreground group is for the launcher
     os.dup2(out, _STDOUT)
     _no_stdin()
-    _run("forkd.config", [path], dict(os.environ))
+    _run(interpreter.command("forkd.config", path), dict(os.environ))
 
 
 def _environment(spec: ServiceSpec, who: process.Account, runtime_dir: str) -> dict[str, str]:
@@ -65,9 +64,8 @@ def _environment(spec: ServiceSpec, who: process.Account, runtime_dir: str) -> d
     return environment
 
 
-def _run(module: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
-    # -P: no file of the working directory may stand in for a module.
-    os.execve(sys.executable, [sys.executable, "-P", "-m", module, *arguments], environment)  # noqa: S606 -- as meant
+def _run(command: list[str], environment: dict[str, str]) -> NoReturn:
+    os.execve(command[0], command, environment)  # noqa: S606 -- as meant
 
 
 def _no_stdin() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import forkd
 from forkd.channel import PROTOCOL
 from forkd.config import decode
 from forkd.core.events import Draining, Failed, Ready, Started
@@ -26,6 +27,7 @@ def greeting(zygote: Zygote, launcher_pid: int, listeners: Sequence[Listener]) -
     return {
         "type": "spec",
         "protocol": PROTOCOL,
+        "version": forkd.__version__,
         "spec": decode.spec_to(zygote.spec),
         "generation": zygote.generation,
         "launcher_pid": launcher_pid,

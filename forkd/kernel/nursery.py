@@ -9,7 +9,7 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from forkd import channel, process, scoreboard
+from forkd import channel, interpreter, process, scoreboard
 from forkd.core.commands import Spawn
 from forkd.core.events import Exited, Failed, Ready, Started
 from forkd.errors import ChannelClosed, ForkdError, ProtocolError
@@ -115,7 +115,11 @@ class Nursery:
             _kill_group(pid)
             self._deafen(one)
             self._family.remove(one)
-            events.append(Exited(one.id, *_collect(pid)))
+            code, number = _collect(pid)
+            if code is not None and not one.failed and isinstance(one, Zygote) and one.channel.unread:
+                # It has not read its first message, so what was executed was not the program of a zygote.
+                events.append(Failed(one.id, f"python: {interpreter.remedy(one.spec.python)}"))
+            events.append(Exited(one.id, code, number))
         return events
 
     def counters(self, id: int) -> Counters | None:

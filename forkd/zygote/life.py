@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import io
 import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import forkd
 from forkd import assembly, process, rehearsal, threadgroup, worker
 from forkd.channel import PROTOCOL
 from forkd.config import decode
@@ -39,6 +41,9 @@ def live(upper: Channel, load: Callable[[ServiceSpec], Callable[[], Service]]) -
     try:
         life = _receive_life(upper)
     except ChannelClosed:
+        return 1
+    except ProtocolError as error:
+        worker.tell_failure(upper, error)
         return 1
     undertaker = Undertaker()
     try:
@@ -80,12 +85,24 @@ def _receive_life(upper: Channel) -> Life:
     """Wait for what the launcher says first."""
     upper.wait()
     message = upper.receive()
-    if message is None or message.body.get("protocol") != PROTOCOL:
-        msg = f"the launcher does not speak version {PROTOCOL} of the channel's protocol: restart it after an upgrade"
-        raise ProtocolError(msg)
+    if message is None:
+        raise ChannelClosed
     body = message.body
+    spec = _understand(body)
     listeners = open_listeners(body["listen"], message.fds)
-    return Life(decode.spec_from(body["spec"]), body["generation"], body["launcher_pid"], listeners)
+    return Life(spec, body["generation"], body["launcher_pid"], listeners)
+
+
+def _understand(body: dict[str, Any]) -> ServiceSpec:
+    """Return the spec in the launcher's first message. Raises ProtocolError when its forkd is too different."""
+    with contextlib.suppress(ProtocolError):
+        if body.get("protocol") == PROTOCOL:
+            return decode.spec_from(body["spec"])
+    mine, theirs = f"forkd {forkd.__version__} of {sys.executable}", body.get("version")
+    raise ProtocolError(
+        f"python: {mine} does not understand the launcher, which is forkd {theirs}: "
+        f"restart that after an upgrade, or {sys.executable} -m pip install forkd=={theirs}"
+    )
 
 
 def _import(life: Life, load: Callable[[ServiceSpec], Callable[[], Service]]) -> Callable[[], Service] | None:

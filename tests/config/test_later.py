@@ -7,7 +7,6 @@ import pytest
 LATER = "not yet supported in this version of forkd"
 
 SERVICE = {
-    "python": "/srv/venv/bin/python",
     "hang_timeout": "30s",
     "request_timeout": "0",
     "recycle": "{requests: 10000, jitter: 10%, memory: 512MiB, age: 12h}",

@@ -63,6 +63,8 @@ OF_A_SERVICE = [
     ("limits: {RLIMIT_CORE: 0}", f'14: services.shop.limits.RLIMIT_CORE: expected {LIMITS}, got "RLIMIT_CORE"'),
     ("secrets: {PIN: 1234}", "20: services.shop.secrets.PIN: expected a path, got a number"),
     ('secrets: {"A=B": a}', '15: services.shop.secrets."A=B": expected the name of an environment variable, got a string'),
+    ("python: /srv", '13: services.shop.python: expected a program that exists, got "/srv"'),
+    ("python: /etc/passwd", '13: services.shop.python: expected a program that exists, got "/etc/passwd"'),
     ("nice: 20", "11: services.shop.nice: expected at most 19, got 20"),
     ("nice: -21", "11: services.shop.nice: expected an integer ≥ -20, got -21"),
     ("oom_score_adj: high", '20: services.shop.oom_score_adj: expected an integer ≥ -1000, got "high"'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 import pytest
 
@@ -96,6 +97,12 @@ def test_relative_paths_start_at_the_file(folder, service):
     assert spec.directory == f"{folder.path}/code"
     assert spec.pythonpath == (str(folder.path), f"{folder.path.parent}/lib")
     assert spec.bind == (f"unix:{folder.path}/run/shop.sock",)
+
+
+def test_an_interpreter_stays_the_link_that_it_is(folder, service):
+    (folder.path / "bin").mkdir()
+    (folder.path / "bin" / "python").symlink_to(sys.executable)
+    assert service("python: bin/python").python == f"{folder.path}/bin/python"
 
 
 def test_environment_values_are_what_stands_in_the_file(service):

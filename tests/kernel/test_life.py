@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import forkd
 from forkd import sockets
+from forkd.channel import PROTOCOL
 from forkd.core.commands import Signal, Spawn, StartZygote
 from forkd.core.events import Draining, Exited, Failed, Ready, Started
 from tests.kernel.yard import KILL, PATIENCE, alive, fds
@@ -134,6 +136,40 @@ def test_interpreter_that_cannot_be_run(yard, monkeypatch):
     _, failed, exited = yard.of(zygote)
     assert "cannot start the zygote" in failed.error
     assert "No such file" in failed.error
+    assert exited == Exited(zygote, 1, None)
+
+
+def test_interpreter_that_does_not_run_forkd(yard, capfd):
+    python = yard.folder / "python"
+    python.write_text("#!/bin/sh\necho no module of that name >&2; exit 1\n")
+    python.chmod(0o755)
+    zygote = yard.start_zygote(yard.spec(PLAIN, python=str(python)))
+    yard.until(Exited, zygote)
+    _, failed, exited = yard.of(zygote)
+    assert failed.error.startswith(f"python: {python} does not run forkd {forkd.__version__}: ")
+    assert failed.error.endswith(f"({python} -m pip install forkd=={forkd.__version__})")
+    assert exited == Exited(zygote, 1, None)
+    assert "no module of that name" in capfd.readouterr().err
+
+
+def test_import_that_ends_the_interpreter_is_no_fault_of_it(yard):
+    zygote = yard.start_zygote(yard.spec("os._exit(3)"))
+    yard.until(Exited, zygote)
+    assert yard.kinds(zygote) == [Started, Exited]
+
+
+@pytest.mark.parametrize("difference", ["protocol", "fields"])
+def test_zygote_of_another_forkd(yard, monkeypatch, difference):
+    if difference == "protocol":
+        monkeypatch.setattr("forkd.kernel.hearing.PROTOCOL", PROTOCOL + 1)
+    else:
+        monkeypatch.setattr("forkd.config.decode.spec_to", lambda spec: {**spec._asdict(), "colour": "red"})
+    monkeypatch.setattr(forkd, "__version__", "7.5")
+    zygote = yard.start_zygote(yard.spec(PLAIN))
+    yard.until(Exited, zygote)
+    _, failed, exited = yard.of(zygote)
+    assert f"of {sys.executable} does not understand the launcher, which is forkd 7.5: " in failed.error
+    assert failed.error.endswith(f"{sys.executable} -m pip install forkd==7.5")
     assert exited == Exited(zygote, 1, None)
 
 

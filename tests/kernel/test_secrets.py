@@ -79,7 +79,6 @@ def test_a_pipe_is_not_waited_for(yard):
     assert yard.of(zygote)[1].error.endswith("db: cannot read: it is no regular file")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_it_is_read_before_the_user_is_dropped(yard, monkeypatch):
     """The user that the service runs as may not read the file."""
     order = []
