@@ -25,6 +25,9 @@ _BARE = re.compile(r"(?P<text>(?:[^\\ \t\r\n]|\\.|[ \t]+(?=[^ \t\r\n]))*)(?:\\\Z
 _LINE = re.compile(r"[^\r\n]*")
 
 
+_MOST_MISTAKES = 20  # of what is some other file
+
+
 class Mistake(NamedTuple):
     """What is wrong at an offset of the text."""
 
@@ -46,11 +49,11 @@ def read(path: str, key: Path, asked: Place, problems: Problems) -> dict[str, st
 
 
 def parse(text: str) -> tuple[dict[str, str], list[Mistake]]:
-    """Return the variables of a file, of those given twice the later ones, and what cannot be understood."""
+    """Return the variables of a file, of those given twice the later ones, and the first things not understood."""
     variables: dict[str, str] = {}
     mistakes: list[Mistake] = []
     at = _end(_NOTHING, text, 0)
-    while at < len(text):
+    while at < len(text) and len(mistakes) < _MOST_MISTAKES:
         if name := _NAME.match(text, at):
             value, at = _value(text, name.end())
             if value is not None:

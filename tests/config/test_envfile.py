@@ -86,6 +86,11 @@ def test_every_mistake_is_told_with_its_place_and_without_a_value(told, folder):
     ]
 
 
+def test_of_another_kind_of_file_the_first_mistakes_are_told(told, folder):
+    folder.write("[section]\n" * 100_000, "shop.env")
+    assert len(told(ASKED)) == 20
+
+
 def test_a_file_that_is_not_there(told):
     assert told(ASKED) == [
         "services.yaml:4:15: services.shop.env_file: shop.env: cannot read: no such file or directory"
