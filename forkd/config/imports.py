@@ -60,13 +60,16 @@ def _tell(loaded: Loaded, path: Path, text: str) -> None:
 
 def failure(spec: ServiceSpec, variables: dict[str, str]) -> str:
     """Return why a service's code cannot be imported with these variables beside its own; nothing when it can."""
-    child = subprocess.Popen(
-        interpreter.command("forkd.config.probe", python=spec.python),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, **spec.environment, **variables},
-        start_new_session=True,  # so that what the code starts can be killed with it
-    )
+    try:
+        child = subprocess.Popen(
+            interpreter.command("forkd.config.probe", python=spec.python),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **spec.environment, **variables},
+            start_new_session=True,  # so that what the code starts can be killed with it
+        )
+    except OSError:
+        return interpreter.remedy(spec.python)
     try:
         output, _ = child.communicate(json.dumps(spec_to(spec)).encode(), spec.start_timeout)
     except subprocess.TimeoutExpired:

@@ -116,8 +116,7 @@ class Nursery:
             self._deafen(one)
             self._family.remove(one)
             code, number = _collect(pid)
-            if code is not None and not one.failed and isinstance(one, Zygote) and one.channel.unread:
-                # It has not read its first message, so what was executed was not the program of a zygote.
+            if code is not None and _is_foreign(one):
                 events.append(Failed(one.id, f"python: {interpreter.remedy(one.spec.python)}"))
             events.append(Exited(one.id, code, number))
         return events
@@ -277,6 +276,11 @@ def _next_dead() -> int | None:
         dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         return dead.si_pid if dead else None
     return None
+
+
+def _is_foreign(one: Offspring) -> bool:
+    """Tell whether a process that has ended never was a zygote's program: it has not even read its first message."""
+    return isinstance(one, Zygote) and one.channel.unread and not one.imported and not one.failed
 
 
 def _is_child(pid: int) -> bool:

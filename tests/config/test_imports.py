@@ -82,6 +82,14 @@ def test_it_runs_where_the_service_would(checked, folder):
     assert checked(lines, module) == []
 
 
+@pytest.mark.parametrize("program", ["no program", "#!/bin/sh\nexit 0", "#!/bin/sh\ncat >/dev/null; echo 0"])
+def test_an_interpreter_that_does_not_run_this_forkd(checked, folder, program):
+    folder.write(program, "python")
+    (folder.path / "python").chmod(0o755)
+    (problem,) = checked("server: shop:Shop\npython: python", SERVER)
+    assert problem.startswith("services.yaml:4:13: services.shop.server: cannot import: python does not run forkd")
+
+
 def test_its_time_is_bounded_and_its_children_die_with_it(checked, folder):
     pidfile = folder.path / "pid"
     module = (

@@ -39,7 +39,13 @@ def _another_release() -> str:
         *pathlib.Path.home().glob(".pyenv/versions/*/bin"),
     ]
     for release in RELEASES:
-        found = [place / f"python{release}" for place in places if (place / f"python{release}").exists()]
-        if found and release != f"{sys.version_info.major}.{sys.version_info.minor}":
-            return str(found[0])
+        for place in places if release != f"{sys.version_info.major}.{sys.version_info.minor}" else ():
+            if _makes_environments(place / f"python{release}"):
+                return str(place / f"python{release}")
     return sys.executable
+
+
+def _makes_environments(python: pathlib.Path) -> bool:
+    """Tell whether it is there with its venv and pip, which some systems package apart."""
+    probe = [str(python), "-c", "import ensurepip, venv"]
+    return python.exists() and subprocess.run(probe, capture_output=True, check=False).returncode == 0
