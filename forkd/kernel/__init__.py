@@ -11,10 +11,10 @@ from forkd import process
 from forkd.core.commands import ReadConfig, Retire, Signal, Spawn, StartZygote
 from forkd.core.events import Reload, Stop
 from forkd.kernel.birth import become_zygote
+from forkd.kernel.children import kill_children
 from forkd.kernel.nursery import Nursery
 from forkd.kernel.reader import ConfigReader
 from forkd.kernel.selector import Selector
-from forkd.kernel.strays import kill_children
 from forkd.signals import Signals
 
 if TYPE_CHECKING:

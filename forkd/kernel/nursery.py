@@ -13,7 +13,7 @@ from forkd import channel, interpreter, process, scoreboard
 from forkd.core.commands import Spawn
 from forkd.core.events import Exited, Failed, Ready, Started
 from forkd.errors import ChannelClosed, ForkdError, ProtocolError
-from forkd.kernel import hearing
+from forkd.kernel import children, hearing
 from forkd.kernel.guards import Guards
 from forkd.kernel.listeners import Listeners
 from forkd.kernel.offspring import Family, Offspring, Worker, Zygote
@@ -99,7 +99,7 @@ class Nursery:
         That is negative when a signal ended it.
         """
         events: list[Event] = []
-        while (pid := _next_dead()) is not None:
+        while (pid := children.next_dead()) is not None:
             if self._family.of_pid(pid) is None:
                 # It may have announced itself and died before anyone listened.
                 for worker in self._family.unannounced():
@@ -107,15 +107,15 @@ class Nursery:
             one = self._family.of_pid(pid)
             if one is None:
                 self._guards.ended(pid)
-                code, number = _collect(pid)
+                code, number = children.collect(pid)
                 events += on_stranger(pid, -(number or 0) if code is None else code)
                 continue
             events += self._hear(one, hearing.LIFE_LIMIT)
             # Not reaped yet, so the number of its group cannot be anybody else's.
-            _kill_group(pid)
+            children.kill_group(pid)
             self._deafen(one)
             self._family.remove(one)
-            code, number = _collect(pid)
+            code, number = children.collect(pid)
             if code is not None and _is_foreign(one):
                 events.append(Failed(one.id, f"python: {interpreter.remedy(one.spec.python)}"))
             events.append(Exited(one.id, code, number))
@@ -200,7 +200,7 @@ class Nursery:
 
     def _announce(self, one: Offspring, pid: int) -> None:
         """Believe that it is this process; raise ProtocolError when it is not a child, or somebody else's."""
-        if self._family.of_pid(pid) is not None or not _is_child(pid):
+        if self._family.of_pid(pid) is not None or not children.is_child(pid):
             msg = f"process {pid} cannot be its own"
             raise ProtocolError(msg)
         self._family.announce(one, pid)
@@ -223,7 +223,7 @@ class Nursery:
     def _kill(self, one: Offspring) -> list[Event]:
         if one.pid is None:
             return self._deafen(one)
-        _kill_group(one.pid)
+        children.kill_group(one.pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(one.pid, signal.SIGKILL)  # in case it has left its group
         return []
@@ -271,32 +271,6 @@ def _reason(error: OSError | ForkdError) -> str:
     return str(error)
 
 
-def _next_dead() -> int | None:
-    with contextlib.suppress(ChildProcessError):
-        dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        return dead.si_pid if dead else None
-    return None
-
-
 def _is_foreign(one: Offspring) -> bool:
     """Tell whether a process that has ended never was a zygote's program: it has not even read its first message."""
     return isinstance(one, Zygote) and one.channel.unread and not one.imported and not one.failed
-
-
-def _is_child(pid: int) -> bool:
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        return True
-    return False
-
-
-def _collect(pid: int) -> tuple[int | None, int | None]:
-    """Reap a dead child; give its exit code, or the signal that killed it."""
-    _, status = os.waitpid(pid, 0)
-    return (None, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), None)
-
-
-def _kill_group(pid: int) -> None:
-    # EPERM: only members that have changed their user are left, and the launcher is no root.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
