@@ -79,6 +79,7 @@ setup(
     package_data={"forkd": ["README.md", "py.typed"]},
     zip_safe=False,
     install_requires=[
+        "cronsim>=2.6",
         "eventlet>=0.40",
         "httptools>=0.6",
         "msgpack>=1.0",

@@ -4,59 +4,89 @@ from __future__ import annotations
 
 import inspect
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+
+from forkd.threadgroup.engine import Task
+from forkd.threadgroup.schedules import FixedSchedule, JitteredSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forkd.threadgroup import ThreadGroup, Timer
+    from forkd.threadgroup.schedules import Grid
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-_MARK = "_forkd_periodic"
-_LATER = {"jitter": 0, "timeout": None, "cron": None, "scope": "worker"}
+_MARKED = "_forkd_periodic"
+_SPACING = 60.0  # seconds, where nothing is said
 
 
 class Periodic(NamedTuple):
-    """How often a task is called, in seconds, and whether the first time is at once."""
+    """How a task is called, as `periodic_task` was told; times in seconds."""
 
     spacing: float
-    run_immediately: bool
-    enabled: bool
+    run_immediately: bool = False
+    enabled: bool = True
+    jitter: float = 0.0
+    timeout: float | None = None
+    cron: str | None = None
+    scope: str = "worker"
+
+    def schedule(self) -> Grid:
+        """Return a new schedule of its calls, for one worker."""
+        return JitteredSchedule(self._grid(), self.jitter) if self.jitter else self._grid()
+
+    def _grid(self) -> Grid:
+        if self.cron is None:
+            return FixedSchedule(self.spacing, 0.0 if self.run_immediately else self.spacing)
+        from forkd.threadgroup.cron import CronSchedule  # lazy: only a service with such tasks pays for the parser
+
+        return CronSchedule(self.cron, run_immediately=self.run_immediately)
 
 
 @overload
 def periodic_task(spacing: F) -> F: ...
 @overload
 def periodic_task(
-    spacing: float = 60, *, run_immediately: bool = False, enabled: bool = True, **later: Any
+    spacing: float = _SPACING,
+    *,
+    run_immediately: bool = False,
+    enabled: bool = True,
+    jitter: float = 0,
+    timeout: float | None = None,
+    cron: str | None = None,
+    scope: str = "worker",
 ) -> Callable[[F], F]: ...
-def periodic_task(spacing: Any = 60, *, run_immediately: bool = False, enabled: bool = True, **later: Any) -> Any:
-    """Have a method of a `Server` called every `spacing` seconds in every worker, in a thread of its own.
+def periodic_task(  # noqa: PLR0913 -- what users may say of a task
+    spacing: Any = _SPACING,
+    *,
+    run_immediately: bool = False,
+    enabled: bool = True,
+    jitter: float = 0,
+    timeout: float | None = None,
+    cron: str | None = None,
+    scope: str = "worker",
+) -> Any:
+    """Have a method of a `Server` called every `spacing` seconds, in a thread of its own.
 
-    The first call comes one spacing after the start, or at once with `run_immediately`. Calls never overlap and
-    never drift; ticks missed during a long call are skipped; what the method raises is logged and the next tick
-    comes. A task that blocks delays no other. `enabled=False` keeps the method and drops its timer. A subclass that
-    overrides the method replaces the task: decorated anew, or not a task any more. `@periodic_task` alone is
-    `@periodic_task()`.
+    `run_immediately`: the first time at once, not one spacing after the start. `enabled=False`: not at all.
+    `jitter`: up to so many seconds later each time, drawn anew. `cron`: whenever this says so, in local time, instead
+    of every so often; five fields, or a name such as `@daily`. `timeout`: a call that runs for more seconds is logged
+    with its stack and counted; it is not ended, since Python can end no call safely.
 
-    Raise `ValueError` for a spacing that is no time, and for `jitter`, `timeout`, `cron` and `scope`, which are not
-    yet supported; `TypeError` for an unknown argument and for what is no plain method.
+    Calls never overlap and never drift; what is missed during a long call is skipped; what the method raises is
+    logged. A task that blocks delays no other. A subclass that overrides the method replaces the task: decorated
+    anew, or not a task any more. `@periodic_task` alone is `@periodic_task()`.
+
+    Raise `ValueError` for what makes no sense or is not yet supported (`scope`), `TypeError` for what is no
+    plain method.
     """
     if inspect.isroutine(spacing):
         return periodic_task()(spacing)
-    _refuse_later(later)
-    how = Periodic(_spacing(spacing), bool(run_immediately), bool(enabled))
-
-    def mark(method: F) -> F:
-        if not inspect.isfunction(method):
-            raise TypeError(f"@periodic_task decorates the function itself, below other decorators; got {method!r}")
-        if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
-            raise TypeError(f"@periodic_task: {method.__qualname__} is a coroutine function, which no thread can run")
-        setattr(method, _MARK, how)
-        return method
-
-    return mark
+    how = Periodic(spacing, run_immediately, enabled, jitter, timeout, cron, scope)
+    _check(how)
+    return partial(_mark, how)
 
 
 class PeriodicTasks:
@@ -69,26 +99,49 @@ class PeriodicTasks:
         self.timers = {}
         for name, how in self.periodic_tasks().items():
             if how.enabled:
-                first = 0 if how.run_immediately else how.spacing
-                self.timers[name] = group.add_timer(how.spacing, getattr(self, name), initial_delay=first)
+                task = Task(getattr(self, name), (), {})
+                self.timers[name] = group.start_timer(task, how.schedule(), how.timeout)
 
     @classmethod
     def periodic_tasks(cls) -> dict[str, Periodic]:
         """Return the class's tasks by the name of their method, inherited ones first, the disabled ones too."""
         names = dict.fromkeys(name for home in reversed(cls.__mro__) for name in vars(home))
-        found = {name: getattr(inspect.getattr_static(cls, name), _MARK, None) for name in names}
+        found = {name: getattr(inspect.getattr_static(cls, name), _MARKED, None) for name in names}
         return {name: how for name, how in found.items() if isinstance(how, Periodic)}
 
 
-def _spacing(value: Any) -> float:
+def _mark(how: Periodic, method: F) -> F:
+    if not inspect.isfunction(method):
+        raise TypeError(f"@periodic_task decorates the function itself, below other decorators; got {method!r}")
+    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+        raise TypeError(f"@periodic_task: {method.__qualname__} is a coroutine function, which no thread can run")
+    setattr(method, _MARKED, how)
+    return method
+
+
+def _check(how: Periodic) -> None:
+    _check_seconds("spacing", how.spacing)
+    if how.jitter != 0:
+        _check_seconds("jitter", how.jitter)
+    if how.timeout is not None:
+        _check_seconds("timeout", how.timeout)
+    if how.scope != "worker":
+        raise ValueError(f"@periodic_task: scope={how.scope!r} is not yet supported")
+    if how.cron is not None:
+        _check_cron(how)
+
+
+def _check_cron(how: Periodic) -> None:
+    if not isinstance(how.cron, str):
+        raise ValueError(f"@periodic_task: cron: expected an expression, got {how.cron!r}")  # noqa: TRY004 -- as others
+    if how.spacing != _SPACING:
+        raise ValueError(f"@periodic_task: cron={how.cron!r} takes the place of spacing={how.spacing!r}: give one")
+    try:
+        how.schedule()
+    except ValueError as error:
+        raise ValueError(f"@periodic_task: cron={how.cron!r}: {error}") from None
+
+
+def _check_seconds(what: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"@periodic_task: spacing: expected more than 0 seconds, got {value!r}")
-    return float(value)
-
-
-def _refuse_later(later: dict[str, Any]) -> None:
-    for key, value in later.items():
-        if key not in _LATER:
-            raise TypeError(f"@periodic_task: unknown argument {key!r}")
-        if value != _LATER[key]:
-            raise ValueError(f"@periodic_task: {key}={value!r} is not yet supported")
+        raise ValueError(f"@periodic_task: {what}: expected more than 0 seconds, got {value!r}")

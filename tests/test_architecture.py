@@ -67,6 +67,7 @@ CORE_MAY_IMPORT = {
 LAUNCHER_MAY_NOT_IMPORT = {
     "argparse",
     "asyncio",
+    "cronsim",
     "dataclasses",
     "eventlet",
     "greenlet",
@@ -91,6 +92,7 @@ SIGNED = {
         "forkd.kernel.nursery",
         "Nursery",
     ): "births and deaths read each other's records; each step of one is a short method",
+    ("forkd.periodic", "periodic_task"): "what users may say of a task, each by its name",
     ("forkd.rpc.dispatcher", "Dispatcher"): "the states of a call in the order it goes through them, under one lock",
     ("forkd.rpc.transports.local.connection", "Connection"): "whoever waits reads for all: one lock, many short steps",
 }

@@ -81,6 +81,9 @@ class Thread(Protocol):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has ended, at most `timeout` seconds; return whether it has. What it raised was logged."""
 
+    def stack(self) -> str:
+        """Return its Python stack, the innermost call last; empty when it runs nothing. For other threads to call."""
+
     def start(self) -> None:
         """Begin; for the group alone."""
 

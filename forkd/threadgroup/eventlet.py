@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import traceback
 import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -127,6 +128,10 @@ class GreenThread(greenlet.greenlet):  # type: ignore[misc]  # greenlet ships no
         if self._ended is None:
             self._ended = GreenEvent()
         return self._ended.wait(timeout)
+
+    def stack(self) -> str:
+        """As in `Thread`."""
+        return "".join(traceback.format_stack(self.gr_frame)) if self.gr_frame is not None else ""
 
     def link(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         """Call `func(self, …)` at the end; eventlet's `threading.current_thread` asks for it, and cleans up so."""

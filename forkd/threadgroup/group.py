@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from forkd.errors import ForkdError
 from forkd.threadgroup.engine import Task
-from forkd.threadgroup.timers import Timer, dynamic_schedule, fixed_schedule
+from forkd.threadgroup.schedules import dynamic_schedule, fixed_schedule
+from forkd.threadgroup.timers import Timer
+from forkd.threadgroup.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forkd.threadgroup.engine import Engine, Thread
-    from forkd.threadgroup.timers import Schedule
+    from forkd.threadgroup.schedules import Schedule
 
 _log = logging.getLogger("forkd.threadgroup")
 
@@ -90,14 +92,33 @@ class ThreadGroup:
         `interval`, by the monotonic clock, so it never drifts; ticks that pass during a call are skipped, so calls
         neither overlap nor bunch. What `fn` raises is logged with its traceback, and the timer goes on.
         """
-        return self._start_timer(Task(fn, args, {}), fixed_schedule(interval, initial_delay))
+        return self.start_timer(Task(fn, args, {}), fixed_schedule(interval, initial_delay))
 
     def add_dynamic_timer(self, fn: Callable[..., Any], /, *args: Any, initial_delay: float | None = None) -> Timer:
         """Call `fn(*args)` again and again: it returns the seconds until its next call, or None to end the timer.
 
         A call that raises is logged and repeated after the last delay, or 1 s if that was shorter.
         """
-        return self._start_timer(Task(fn, args, {}), dynamic_schedule(initial_delay))
+        return self.start_timer(Task(fn, args, {}), dynamic_schedule(initial_delay))
+
+    def start_timer(self, task: Task, schedule: Schedule, timeout: float | None = None) -> Timer:
+        """Make the calls of a schedule; those that take longer than `timeout` seconds are told of, and not ended."""
+        watch = None if timeout is None else Watch(task, timeout, self._engine, self._tickers.start)
+        timer = Timer(self.event(), task, watch)
+
+        def run() -> None:
+            try:
+                timer.run(schedule)
+            finally:
+                self._timers.discard(timer)
+
+        self._timers.add(timer)
+        try:
+            timer.thread = self._tickers.start(Task(run, (), {}, timer.name))
+        except ForkdError:
+            self._timers.discard(timer)
+            raise
+        return timer
 
     def stop(self, graceful: bool = False) -> None:
         """Stop the timers and loops, and unless `graceful` every thread too; return at once. The caller is spared.
@@ -134,23 +155,6 @@ class ThreadGroup:
         """Return the calling thread, or None when it is not of this group."""
         me = self._engine.current()
         return me if any(me in crew.members for crew in self._crews) else None
-
-    def _start_timer(self, task: Task, schedule: Schedule) -> Timer:
-        timer = Timer(self.event(), task)
-
-        def run() -> None:
-            try:
-                timer.run(schedule)
-            finally:
-                self._timers.discard(timer)
-
-        self._timers.add(timer)
-        try:
-            timer.thread = self._tickers.start(Task(run, (), {}, timer.name))
-        except ForkdError:
-            self._timers.discard(timer)
-            raise
-        return timer
 
 
 class _Crew:

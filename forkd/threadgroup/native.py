@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import traceback
 from typing import TYPE_CHECKING
 
 from forkd.errors import ForkdError
@@ -50,6 +51,7 @@ class NativeThread:
         self.parked: threading.Condition | None = None  # what it waits for; set by the thread itself
         self._task = task
         self._on_end = on_end
+        self._ident = 0  # the system's name for it, while it runs
         self._ended = NativeEvent()
         self._asked = False  # to stop, and has not heard it yet
         self._wake = -1  # an eventfd that ends its `poll`, made by the first one
@@ -81,6 +83,11 @@ class NativeThread:
         """As in `Thread`."""
         return self._ended.wait(timeout)
 
+    def stack(self) -> str:
+        """As in `Thread`."""
+        frame = sys._current_frames().get(self._ident)  # noqa: SLF001 -- the documented way
+        return "".join(traceback.format_stack(frame)) if frame is not None else ""
+
     def asked(self) -> bool:
         """Tell whether it is asked to stop and has not heard it."""
         return self._asked
@@ -101,9 +108,11 @@ class NativeThread:
 
     def _run(self) -> None:
         _here.thread = self
+        self._ident = threading.get_ident()
         try:
             self._task.run()
         finally:
+            self._ident = 0  # another thread may have it next
             del _here.thread
             self._close_wake()
             self._on_end(self)

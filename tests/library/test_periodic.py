@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
+import time
+
 import pytest
 
 from forkd import Server, Service, periodic_task
@@ -82,11 +87,15 @@ def test_looking_for_tasks_evaluates_no_property():
         ({"spacing": float("nan")}, ValueError, "spacing"),
         ({"spacing": True}, ValueError, "spacing"),
         ({"spacing": "5s"}, ValueError, "spacing: .* got '5s'"),
-        ({"jitter": 1}, ValueError, "jitter=1 is not yet supported"),
-        ({"timeout": 5}, ValueError, "timeout=5 is not yet supported"),
-        ({"cron": "0 3 * * *"}, ValueError, "cron=.* is not yet supported"),
+        ({"jitter": -1}, ValueError, "jitter: expected more than 0 seconds, got -1"),
+        ({"jitter": "10%"}, ValueError, "jitter: .* got '10%'"),
+        ({"timeout": 0}, ValueError, "timeout: expected more than 0 seconds, got 0"),
+        ({"cron": "0 25 * * *"}, ValueError, r"cron='0 25 \* \* \*': bad hour"),
+        ({"cron": "@never"}, ValueError, "cron='@never': expected five fields"),
+        ({"cron": 5}, ValueError, "cron: expected an expression, got 5"),
+        ({"cron": "@daily", "spacing": 5}, ValueError, "cron='@daily' takes the place of spacing=5: give one"),
         ({"scope": "cluster"}, ValueError, "scope='cluster' is not yet supported"),
-        ({"every": 5}, TypeError, "unknown argument 'every'"),
+        ({"every": 5}, TypeError, "unexpected keyword argument 'every'"),
     ],
 )
 def test_what_is_refused_at_decoration(arguments, error, text):
@@ -94,12 +103,18 @@ def test_what_is_refused_at_decoration(arguments, error, text):
         periodic_task(**arguments)
 
 
-def test_the_defaults_of_what_comes_later_are_taken():
+def test_what_is_said_of_a_task_is_kept():
     class Taking(Server):
-        @periodic_task(5, jitter=0, timeout=None, cron=None, scope="worker")
-        def task(self) -> None: ...
+        @periodic_task(5, jitter=2, timeout=3, scope="worker")
+        def spaced(self) -> None: ...
 
-    assert Taking.periodic_tasks() == {"task": Periodic(5.0, run_immediately=False, enabled=True)}
+        @periodic_task(cron="@hourly", run_immediately=True)
+        def on_the_hour(self) -> None: ...
+
+    assert Taking.periodic_tasks() == {
+        "spaced": Periodic(5.0, jitter=2, timeout=3, scope="worker"),
+        "on_the_hour": Periodic(60.0, run_immediately=True, cron="@hourly"),
+    }
 
 
 @pytest.mark.parametrize("wrapper", [staticmethod, classmethod, property])
@@ -170,3 +185,39 @@ def test_tasks_run_in_the_servers_service(engine):
     assert server.timers["fails"].failures == server.timers["fails"].runs > 0
     assert "Busy.fails failed" in records[0]
     assert all(timer.done for timer in server.timers.values())
+
+
+def test_jitter_cron_and_timeout_reach_the_timer(engine):
+    class Various(Server):
+        @periodic_task(0.05, jitter=0.05)
+        def jittered(self) -> None:
+            instants.append(time.monotonic())
+            if len(instants) >= 10:
+                enough.set()
+
+        @periodic_task(cron="* * * * *", run_immediately=True)
+        def by_cron(self) -> None: ...
+
+        @periodic_task(3600, run_immediately=True, timeout=0.01)
+        def long(self) -> None:
+            enough.wait()
+
+    instants: list[float] = []
+    server = Various()
+    service = Service(server, concurrency=engine)
+    enough = service.thread_group.event()
+    with logged() as records:
+        service.start()
+        assert enough.wait(10)
+        service.stop()
+    assert len({round(later - sooner, 3) for sooner, later in itertools.pairwise(instants)}) > 3
+    assert server.timers["by_cron"].runs >= 1
+    assert server.timers["long"].overruns == 1
+    assert len(records) == 1
+    assert "Various.long: a call has run for more than 0.01 s" in records[0]
+
+
+def test_a_task_without_cron_does_not_import_its_parser():
+    code = "import sys, tests.library.test_periodic; print('cronsim' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout == "False\n"

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from forkd import threadgroup
-from forkd.threadgroup import Stopped, timers
+from forkd.threadgroup import Stopped, schedules
 from forkd.threadgroup.engine import Task
-from forkd.threadgroup.timers import DynamicSchedule, FixedSchedule, Tick, Timer
+from forkd.threadgroup.schedules import DynamicSchedule, FixedSchedule, JitteredSchedule, Tick
 from tests.library.logs import logged
+from tests.library.virtual_time import VirtualTime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from forkd.threadgroup import Event
+    from forkd.threadgroup import Event, ThreadGroup, Timer
 
 LONG = 3600.0
 
@@ -68,65 +69,68 @@ def test_a_delay_that_is_no_time_is_refused():
         threadgroup.create("threads").add_dynamic_timer(int, initial_delay="5s")  # type: ignore[arg-type]
 
 
-class VirtualTime:
-    """A clock, and the event that a timer sleeps on, which only lets time pass; each call takes as long as told."""
-
-    def __init__(self, end: float, *, takes: list[float], oversleeps: float = 0.0) -> None:
-        self.now = 1000.0
-        self.calls: list[float] = []
-        self.waits: list[float] = []
-        self._end = end
-        self._takes = takes
-        self._oversleeps = oversleeps
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def set(self) -> None:
-        self._end = self.now
-
-    def is_set(self) -> bool:
-        return self.now - 1000.0 >= self._end
-
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        self.waits.append(timeout)
-        self.now += timeout + self._oversleeps
-        return self.is_set()
-
-    def call(self) -> None:
-        self.calls.append(round(self.now - 1000.0, 6))
-        self.now += self._takes[(len(self.calls) - 1) % len(self._takes)]
-
-    def run(self, schedule: timers.Schedule, monkeypatch: pytest.MonkeyPatch) -> Timer:
-        monkeypatch.setattr(timers, "time", SimpleNamespace(monotonic=self.monotonic))
-        timer = Timer(self, Task(self.call, (), {}))
-        timer.run(schedule)
-        return timer
-
-
-def test_a_timer_does_not_drift_whatever_its_calls_and_its_wake_ups_take(monkeypatch):
-    time = VirtualTime(100.5, takes=[0.3, 0.7, 0.01], oversleeps=0.05)
-    timer = time.run(FixedSchedule(1.0, 1.0), monkeypatch)
-    assert time.calls == [pytest.approx(tick + 0.05) for tick in range(1, 101)]
+def test_a_timer_does_not_drift_whatever_its_calls_and_its_wake_ups_take():
+    virtual = VirtualTime(100.5, takes=[0.3, 0.7, 0.01], oversleeps=[0.05])
+    timer = virtual.run(FixedSchedule(1.0, 1.0))
+    assert virtual.calls == [pytest.approx(tick + 0.05) for tick in range(1, 101)]
     assert timer.runs == 100
     assert timer.skipped == 0
     assert timer.lateness == pytest.approx(0.05)
 
 
-def test_ticks_that_pass_during_a_call_are_skipped_not_bunched(monkeypatch):
-    time = VirtualTime(10.5, takes=[0.1, 2.5])
-    timer = time.run(FixedSchedule(1.0, 0.0), monkeypatch)
-    assert time.calls == [0, 1, 4, 5, 8, 9]
+def test_ticks_that_pass_during_a_call_are_skipped_not_bunched():
+    virtual = VirtualTime(10.5, takes=[0.1, 2.5])
+    timer = virtual.run(FixedSchedule(1.0, 0.0))
+    assert virtual.calls == [0, 1, 4, 5, 8, 9]
     assert (timer.runs, timer.skipped) == (6, 6)
 
 
-def test_no_wait_is_longer_than_a_hub_can_count(monkeypatch):
+def test_no_wait_is_longer_than_a_hub_can_count():
     month = 30 * 86400.0
-    time = VirtualTime(month + 1, takes=[0.0])
-    time.run(FixedSchedule(month, month), monkeypatch)
-    assert time.calls == [month]
-    assert max(time.waits) <= 86400
+    virtual = VirtualTime(month + 1, takes=[0.0])
+    virtual.run(FixedSchedule(month, month))
+    assert virtual.calls == [month]
+    assert max(virtual.waits) <= 86400
+
+
+def jittered(spacing: float, jitter: float, *drawn: float) -> JitteredSchedule:
+    """Return a schedule whose draws are these, as shares of what is possible, over and over."""
+    draws = iter(drawn * 1000)
+    return JitteredSchedule(FixedSchedule(spacing, spacing), jitter, lambda low, high: low + (high - low) * next(draws))
+
+
+def test_jitter_puts_each_call_off_anew_and_the_grid_stays():
+    virtual = VirtualTime(100.5, takes=[0.1], oversleeps=[0.05])
+    timer = virtual.run(jittered(1.0, 0.5, 0.0, 0.8, 0.2))
+    delays = [round(call - tick, 6) for tick, call in enumerate(virtual.calls, 1)]
+    assert delays == [0.05, 0.45, 0.15] * 33 + [0.05], "drawn, and slept too long"
+    assert (timer.runs, timer.skipped) == (100, 0)
+    assert timer.max_lateness == pytest.approx(0.05), "it counts from the instant that was drawn"
+
+
+@pytest.mark.parametrize("spread", [1.0, 10.0])
+def test_jitter_of_a_spacing_and_more_neither_skips_nor_bunches(spread):
+    virtual = VirtualTime(1000.0, takes=[0.001])
+    timer = virtual.run(jittered(1.0, spread, 0.9, 0.01, 0.5, 0.0, 1.0))
+    ticks = range(1, timer.runs + 1)
+    assert timer.runs > 900
+    assert timer.skipped < 20
+    assert all(0 <= call - tick <= spread + timer.skipped for tick, call in zip(ticks, virtual.calls, strict=True))
+    assert timer.max_lateness == pytest.approx(0)
+
+
+def test_ticks_that_pass_during_a_call_are_skipped_with_jitter_too():
+    virtual = VirtualTime(10.5, takes=[0.1, 2.5])
+    timer = virtual.run(jittered(1.0, 0.2, 0.5))
+    assert virtual.calls == [1.1, 2.1, 5.1, 6.1, 9.1, 10.1]
+    assert timer.skipped == 6
+
+
+def test_the_largest_lateness_is_kept():
+    virtual = VirtualTime(3.5, oversleeps=[0.1, 0.4, 0.2])
+    timer = virtual.run(FixedSchedule(1.0, 1.0))
+    assert virtual.calls == [1.1, 2.4, 3.2]
+    assert [timer.lateness, timer.max_lateness] == pytest.approx([0.2, 0.4])
 
 
 def sets(event: Event, condition: Callable[[], object]) -> Callable[[], None]:
@@ -280,7 +284,7 @@ def test_a_dynamic_timer_waits_as_its_calls_say(engine):
 
 def test_a_dynamic_timer_that_says_nonsense_is_logged_and_asked_again(engine):
     group = threadgroup.create(engine)
-    timers._SHORTEST_RETRY = 0.01  # this test has its process to itself
+    schedules._SHORTEST_RETRY = 0.01  # this test has its process to itself
     answers = ["soon", None]
     with logged() as records:
         timer = group.add_dynamic_timer(lambda: answers.pop(0))
@@ -292,3 +296,84 @@ def test_a_dynamic_timer_that_says_nonsense_is_logged_and_asked_again(engine):
 def test_a_machine_that_slept_misses_calls_and_keeps_the_beat():
     schedule = FixedSchedule(60.0, 60.0)
     assert schedule.following(1000.0, 1000.0 + 8 * 3600 + 5, None) == Tick(1000.0 + 8 * 3600 + 60, 480)
+
+
+def timed(group: ThreadGroup, fn: Callable[[], object], timeout: float) -> Timer:
+    """Start a timer whose calls may take so many seconds."""
+    return group.start_timer(Task(fn, (), {}), FixedSchedule(0.01, 0.0), timeout)
+
+
+def test_a_call_that_runs_too_long_is_told_of_once_with_its_stack_and_goes_on(engine):
+    group = threadgroup.create(engine)
+    go_on, finished, inside, most = group.event(), group.event(), [0], [0]
+
+    def gets_stuck() -> None:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        go_on.wait()
+        inside[0] -= 1
+        if timer.runs >= 3:
+            finished.set()
+
+    with logged() as records:
+        timer = timed(group, gets_stuck, 0.05)
+        group.sleep(0.3)
+        assert (timer.runs, timer.overruns) == (1, 1)
+        assert len(records) == 1
+        assert "gets_stuck: a call has run for more than 0.05 s and goes on" in records[0]
+        assert "go_on.wait()" in records[0]
+        go_on.set()
+        assert finished.wait(5)
+        group.stop(graceful=True)
+        assert group.wait(5)
+    assert most == [1]
+    assert (timer.overruns, timer.failures) == (1, 0)
+    assert timer.skipped > 10
+    assert len(records) == 1
+
+
+def test_a_call_that_gives_way_to_no_other_thread_is_told_of_once_all_the_same(engine):
+    group = threadgroup.create(engine)
+
+    def spins() -> None:
+        until = time.monotonic() + 0.1
+        while time.monotonic() < until:
+            pass
+        timer.stop()
+        raise KeyError("DSN")
+
+    with logged() as records:
+        timer = timed(group, spins, 0.02)
+        assert timer.wait(5)
+        assert group.wait(5)
+    assert (timer.runs, timer.overruns, timer.failures) == (1, 1, 1)
+    assert len(records) == 2
+    assert "spins: a call" in records[0]
+    assert "KeyError" in records[1]
+
+
+def test_a_call_in_time_leaves_no_watch_behind(engine):
+    group = threadgroup.create(engine)
+    enough = group.event()
+    timer = timed(group, sets(enough, lambda: timer.runs >= 5), LONG)
+    with logged() as records:
+        assert enough.wait(5)
+        group.stop(graceful=True)
+        assert group.wait(5)
+    assert timer.overruns == 0
+    assert records == []
+
+
+def test_a_stop_at_once_ends_a_watched_call(engine):
+    group = threadgroup.create(engine)
+    begun = group.event()
+
+    def call() -> None:
+        begun.set()
+        group.sleep(LONG)
+
+    timer = timed(group, call, LONG)
+    assert begun.wait(5)
+    group.stop(graceful=False)
+    assert group.wait(5)
+    assert timer.done
