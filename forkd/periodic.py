@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forkd.threadgroup import ThreadGroup, Timer
-    from forkd.threadgroup.schedules import Grid
+    from forkd.threadgroup.schedules import Grid, Schedule
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -72,14 +72,15 @@ def periodic_task(  # noqa: PLR0913 -- what users may say of a task
 
     `run_immediately`: the first time at once, not one spacing after the start. `enabled=False`: not at all.
     `jitter`: up to so many seconds later each time, drawn anew. `cron`: whenever this says so, in local time, instead
-    of every so often; five fields, or a name such as `@daily`. `timeout`: a call that runs for more seconds is logged
-    with its stack and counted; it is not ended, since Python can end no call safely.
+    of every so often; five fields, or a name such as `@daily`. `scope`: in every `worker`, or, of the whole `service`,
+    in one worker of this host at a time. `timeout`: a call that runs for more seconds is logged with its stack and
+    counted; it is not ended, since Python can end no call safely.
 
     Calls never overlap and never drift; what is missed during a long call is skipped; what the method raises is
     logged. A task that blocks delays no other. A subclass that overrides the method replaces the task: decorated
     anew, or not a task any more. `@periodic_task` alone is `@periodic_task()`.
 
-    Raise `ValueError` for what makes no sense or is not yet supported (`scope`), `TypeError` for what is no
+    Raise `ValueError` for what makes no sense or is not yet supported (`scope="cluster"`), `TypeError` for what is no
     plain method.
     """
     if inspect.isroutine(spacing):
@@ -94,13 +95,17 @@ class PeriodicTasks:
 
     timers: dict[str, Timer]
 
-    def start_periodic_tasks(self, group: ThreadGroup) -> None:
-        """Give each enabled task a timer in `group`."""
+    def start_periodic_tasks(self, group: ThreadGroup, service: str | None = None) -> None:
+        """Give each enabled task a timer in `group`.
+
+        `service` is who shares tasks of that scope with other workers; None: there are no others. Raise `ForkdError`
+        when such a task cannot be shared.
+        """
         self.timers = {}
         for name, how in self.periodic_tasks().items():
             if how.enabled:
-                task = Task(getattr(self, name), (), {})
-                self.timers[name] = group.start_timer(task, how.schedule(), how.timeout)
+                schedule = how.schedule() if service is None else _shared(how, service, name)
+                self.timers[name] = group.start_timer(Task(getattr(self, name), (), {}), schedule, how.timeout)
 
     @classmethod
     def periodic_tasks(cls) -> dict[str, Periodic]:
@@ -108,6 +113,14 @@ class PeriodicTasks:
         names = dict.fromkeys(name for home in reversed(cls.__mro__) for name in vars(home))
         found = {name: getattr(inspect.getattr_static(cls, name), _MARKED, None) for name in names}
         return {name: how for name, how in found.items() if isinstance(how, Periodic)}
+
+
+def _shared(how: Periodic, service: str, task: str) -> Schedule:
+    if how.scope == "worker":
+        return how.schedule()
+    from forkd.claim import Claim, ClaimedSchedule  # lazy: only workers that share tasks need it
+
+    return ClaimedSchedule(how.schedule(), Claim(service, task), run_immediately=how.run_immediately)
 
 
 def _mark(how: Periodic, method: F) -> F:
@@ -125,8 +138,10 @@ def _check(how: Periodic) -> None:
         _check_seconds("jitter", how.jitter)
     if how.timeout is not None:
         _check_seconds("timeout", how.timeout)
-    if how.scope != "worker":
-        raise ValueError(f"@periodic_task: scope={how.scope!r} is not yet supported")
+    if how.scope == "cluster":
+        raise ValueError("@periodic_task: scope='cluster' is not yet supported")
+    if how.scope not in ("worker", "service"):
+        raise ValueError(f"@periodic_task: scope: expected 'worker' or 'service', got {how.scope!r}")
     if how.cron is not None:
         _check_cron(how)
 

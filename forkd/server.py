@@ -25,7 +25,8 @@ class Server(PeriodicTasks):
         A subclass that extends it calls `super().init(service)`, and opens here what it listens on.
         """
         self.service = service
-        self.start_periodic_tasks(service.thread_group)
+        inside_daemon = service.worker is not None
+        self.start_periodic_tasks(service.thread_group, service.name if inside_daemon else None)
 
     def start(self) -> None:
         """Begin to serve and return; loops run in threads of `self.service.thread_group`."""

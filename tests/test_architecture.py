@@ -38,7 +38,7 @@ LAYERS = (
     ("forkd.bounds", "forkd.config.decode", "forkd.config.runtime_dir"),
     ("forkd.config.reader",),
     ("forkd.kernel", "forkd.threadgroup"),
-    ("forkd.periodic", "forkd.server", "forkd.service"),
+    ("forkd.claim", "forkd.periodic", "forkd.server", "forkd.service"),
     ("forkd.rpc", "forkd.wsgi"),
     ("forkd.assembly",),
     ("forkd.rehearsal", "forkd.worker"),

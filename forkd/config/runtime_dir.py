@@ -1,4 +1,4 @@
-"""Where the runtime directory is unless somebody names one; cheap enough for every client command."""
+"""Where the runtime directory is unless somebody names one, and what is where in it; cheap for every command."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def default_runtime_dir() -> str:
     if of_user := os.environ.get("XDG_RUNTIME_DIR"):
         return f"{of_user}/forkd"
     return f"/tmp/forkd-{os.geteuid()}"  # noqa: S108 -- its owner and mode are checked by who creates it
+
+
+def locks_dir(runtime_dir: str, uid: int) -> str:
+    """Return where a user's workers keep the locks of their periodic tasks, so that no other user can take them."""
+    return f"{runtime_dir}/periodic/{uid}"

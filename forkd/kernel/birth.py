@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, NoReturn
 
 from forkd import bounds, channel, interpreter, process, secret_files
+from forkd.config.runtime_dir import locks_dir
 from forkd.errors import ForkdError
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 ZYGOTE_CHANNEL = 3  # the descriptor; after 0, 1 and 2 it is all that a zygote inherits
 _STDIN, _STDOUT = 0, 1
+_PASSABLE = 0o711  # for each to find its own
 # What is for the launcher alone. To systemd there is one main process, and one watchdog.
 _NOT_INHERITED = (
     "LISTEN_FDNAMES",
@@ -38,6 +41,8 @@ def become_zygote(spec: ServiceSpec, lower: Channel, runtime_dir: str) -> int:
         environment = _environment(spec, who, runtime_dir)  # while it may read the secrets
         if spec.umask is not None:
             os.umask(spec.umask)
+        if who.uid != os.geteuid():
+            _make_locks_dir(who, runtime_dir)
         bounds.impose(spec)
         process.become(who)
         _run(interpreter.command("forkd.zygote", python=spec.python), environment)
@@ -52,6 +57,20 @@ def become_reader(path: str, out: int) -> int:
     os.dup2(out, _STDOUT)
     _no_stdin()
     _run(interpreter.command("forkd.config", path), dict(os.environ))
+
+
+def _make_locks_dir(who: process.Account, runtime_dir: str) -> None:
+    """Make the folder that workers of another user could not make for themselves."""
+    folder = locks_dir(runtime_dir, who.uid)
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    parent = os.open(os.path.dirname(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if os.fstat(parent).st_uid != os.geteuid():
+        raise ForkdError(f"{os.path.dirname(folder)} is not the launcher's own")
+    os.fchmod(parent, _PASSABLE)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(os.path.basename(folder), 0o700, dir_fd=parent)
+    os.chown(os.path.basename(folder), who.uid, who.gid, dir_fd=parent, follow_symlinks=False)
+    os.close(parent)
 
 
 def _environment(spec: ServiceSpec, who: process.Account, runtime_dir: str) -> dict[str, str]:

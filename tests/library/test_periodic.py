@@ -95,6 +95,7 @@ def test_looking_for_tasks_evaluates_no_property():
         ({"cron": 5}, ValueError, "cron: expected an expression, got 5"),
         ({"cron": "@daily", "spacing": 5}, ValueError, "cron='@daily' takes the place of spacing=5: give one"),
         ({"scope": "cluster"}, ValueError, "scope='cluster' is not yet supported"),
+        ({"scope": "host"}, ValueError, "scope: expected 'worker' or 'service', got 'host'"),
         ({"every": 5}, TypeError, "unexpected keyword argument 'every'"),
     ],
 )
@@ -105,14 +106,14 @@ def test_what_is_refused_at_decoration(arguments, error, text):
 
 def test_what_is_said_of_a_task_is_kept():
     class Taking(Server):
-        @periodic_task(5, jitter=2, timeout=3, scope="worker")
+        @periodic_task(5, jitter=2, timeout=3, scope="service")
         def spaced(self) -> None: ...
 
         @periodic_task(cron="@hourly", run_immediately=True)
         def on_the_hour(self) -> None: ...
 
     assert Taking.periodic_tasks() == {
-        "spaced": Periodic(5.0, jitter=2, timeout=3, scope="worker"),
+        "spaced": Periodic(5.0, jitter=2, timeout=3, scope="service"),
         "on_the_hour": Periodic(60.0, run_immediately=True, cron="@hourly"),
     }
 
@@ -202,6 +203,9 @@ def test_jitter_cron_and_timeout_reach_the_timer(engine):
         def long(self) -> None:
             enough.wait()
 
+        @periodic_task(3600, run_immediately=True, scope="service")
+        def alone(self) -> None: ...
+
     instants: list[float] = []
     server = Various()
     service = Service(server, concurrency=engine)
@@ -213,11 +217,12 @@ def test_jitter_cron_and_timeout_reach_the_timer(engine):
     assert len({round(later - sooner, 3) for sooner, later in itertools.pairwise(instants)}) > 3
     assert server.timers["by_cron"].runs >= 1
     assert server.timers["long"].overruns == 1
+    assert server.timers["alone"].runs == 1, "outside the daemon each process is alone"
     assert len(records) == 1
     assert "Various.long: a call has run for more than 0.01 s" in records[0]
 
 
 def test_a_task_without_cron_does_not_import_its_parser():
-    code = "import sys, tests.library.test_periodic; print('cronsim' in sys.modules)"
+    code = "import sys, tests.library.test_periodic; print(sorted({'cronsim', 'forkd.claim'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert done.stdout == "False\n"
+    assert done.stdout == "[]\n"
