@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -305,6 +306,12 @@ def test_what_a_worker_forks_is_no_worker(yard, concurrency):
     assert yard.kinds(worker) == [Started, Ready, Draining, Exited]
 
 
+def _says(capfd, heard, text):
+    """Tell whether a text has come on stderr by now, whole or in pieces."""
+    heard.append(capfd.readouterr().err)
+    return text in "".join(heard)
+
+
 @pytest.mark.parametrize(
     "stderr", ["None", "object()", "__import__('io').StringIO()", "open(os.devnull, 'w'); sys.stderr.close()"]
 )
@@ -321,10 +328,10 @@ def test_code_may_do_to_stderr_what_it_likes(yard, capfd, stderr, preload):
     """
     worker = yard.worker(yard.zygote(yard.spec(source, preload=preload)))
     os.kill(yard.pid(worker), signal.SIGUSR2)
-    until(lambda: "(most recent call first)" in capfd.readouterr().err, what="the stacks")
+    until(partial(_says, capfd, [], "(most recent call first)"), what="the stacks")
     yard.signal(worker, signal.SIGHUP)
     if "StringIO" not in stderr:
-        until(lambda: "ValueError: cannot" in capfd.readouterr().err, what="the log's line")
+        until(partial(_says, capfd, [], "ValueError: cannot"), what="the log's line")
     yard.signal(worker, signal.SIGTERM)
     assert yard.line() == "stop"
     assert yard.until(Exited, worker).code == 0
