@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from typing import TYPE_CHECKING
 
 from forkd import interpreter, secret_files
@@ -58,20 +59,28 @@ def _tell(loaded: Loaded, path: Path, text: str) -> None:
     loaded.problems.add(Problem(place_of(loaded.root, path), path, text))
 
 
-def failure(spec: ServiceSpec, variables: dict[str, str]) -> str:
-    """Return why a service's code cannot be imported with these variables beside its own; nothing when it can."""
-    try:
-        child = subprocess.Popen(
+def _probe(spec: ServiceSpec, variables: dict[str, str]) -> subprocess.Popen[bytes]:
+    # No pipe: whatever `python` names may end without reading it.
+    with tempfile.TemporaryFile() as told:
+        told.write(json.dumps(spec_to(spec)).encode())
+        told.seek(0)
+        return subprocess.Popen(
             interpreter.command("forkd.config.probe", python=spec.python),
-            stdin=subprocess.PIPE,
+            stdin=told,
             stdout=subprocess.PIPE,
             env={**os.environ, **spec.environment, **variables},
             start_new_session=True,  # so that what the code starts can be killed with it
         )
+
+
+def failure(spec: ServiceSpec, variables: dict[str, str]) -> str:
+    """Return why a service's code cannot be imported with these variables beside its own; nothing when it can."""
+    try:
+        child = _probe(spec, variables)
     except OSError:
         return interpreter.remedy(spec.python)
     try:
-        output, _ = child.communicate(json.dumps(spec_to(spec)).encode(), spec.start_timeout)
+        output, _ = child.communicate(timeout=spec.start_timeout)
     except subprocess.TimeoutExpired:
         return f"not done within start_timeout, which is {spec.start_timeout:g}s"
     finally:
@@ -79,8 +88,8 @@ def failure(spec: ServiceSpec, variables: dict[str, str]) -> str:
             os.killpg(child.pid, signal.SIGKILL)
         child.kill()
         child.wait()
-        for pipe in filter(None, (child.stdin, child.stdout)):
-            pipe.close()
+        if child.stdout is not None:
+            child.stdout.close()
     told = _told(output, child.returncode)
     return interpreter.remedy(spec.python) if told is None else told
 
