@@ -54,7 +54,7 @@ def test_one_worker_runs_them_until_it_dies_and_then_another_does(sharing: Insta
     os.kill(holder, signal.SIGKILL)
     calls = until(lambda: [pid for pid in calls_of(sharing, "often", 1) if pid != holder][10:], what="another worker")
     assert len(set(calls)) == 1
-    assert calls_of(sharing, "seldom", 1) == [holder], "immediately is once"
+    assert len(calls_of(sharing, "seldom", 1)) == 1, "immediately is once, in whichever worker has claimed it"
 
 
 def test_a_reload_passes_them_on(sharing: Installed) -> None:
