@@ -140,6 +140,8 @@ class History:
                 if service["state"] != "stopped":
                     return f"{name} is {service['state']}, not stopped"
                 continue
+            if (name, service["generation"]) not in ledger.generations:
+                return f"of {name} nothing has begun: what was stopped goes first"
             spec = ledger.generations[name, service["generation"]]
             serving = [w.slot for w in world.workers.values() if w.zygote.spec.name == name and w.serving]
             if self._renewed and spec != ledger.configured[name]:
