@@ -43,6 +43,7 @@ SUPERVISORD = """
 nodaemon = true
 logfile = {work}/supervisord.log
 pidfile = {work}/supervisord.pid
+childlogdir = {work}
 [unix_http_server]
 file = {work}/supervisord.sock
 [rpcinterface:supervisor]

@@ -13,7 +13,7 @@ from forkd.control import protocol
 from forkd.errors import ForkdError
 
 LOCK, PID = "forkd.lock", "forkd.pid"
-_BACKLOG = 64
+_BACKLOG = 1024  # a command that finds it full fails at once instead of waiting
 _OWN, _PASSABLE = 0o700, 0o711  # services of other users find their RPC sockets below root's
 
 

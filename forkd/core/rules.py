@@ -109,9 +109,8 @@ def _kill_silent_zygote(service: Service, worker: Incarnation) -> Iterator[Comma
 
 
 def _start_zygotes(state: State, service: Service, now: float) -> Iterator[Command]:
-    if service.closed and not service.at_rest:
+    if service.closing:
         return  # a worker that drains, or its zygote, may hold the addresses yet
-    service.closed = False
     for number in dict.fromkeys((service.settled.generation, service.target.generation)):
         generation = service.generations[number]
         if generation.zygote is None and generation.backoff.retry_at <= now:
@@ -250,10 +249,9 @@ def _retire(service: Service) -> Iterator[Command]:
     kept = {service.target.generation, service.settled.generation}
     populated = service.populated
     for generation in list(service.generations.values()):
-        stops = service.wanted != RUNNING
-        if not generation.retired and (stops or generation.number not in kept | populated):
+        needed = service.wanted == RUNNING and generation.number in kept | populated
+        if not (needed or generation.retired):
             generation.retired = True
-            service.closed = service.closed or stops
             yield Retire(service.name, generation.number)
             yield from _dismiss(generation)
         if generation.zygote is None and generation.number not in kept | populated:

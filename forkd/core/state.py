@@ -126,29 +126,16 @@ class Slot:
 class Service:
     """A service as wanted (`wanted`, `target`) and as it is (`workers`, `generations`).
 
-    `closed` says that it was told to stop and gave up its listeners, until something of it starts anew.
     `settled` is the last target that was reached, or the first one; while `target` differs from it
     a roll is under way, and a failure takes `target` back to it.
     """
 
-    __slots__ = (
-        "closed",
-        "error",
-        "generations",
-        "hup",
-        "name",
-        "quick",
-        "settled",
-        "slots",
-        "target",
-        "wanted",
-        "workers",
-    )
+    __slots__ = ("error", "generations", "hup", "name", "quick", "settled", "slots", "target", "wanted", "workers")
 
     def __init__(self, name: str, generation: Generation) -> None:
         self.name = name
         self.wanted = RUNNING
-        self.quick = self.closed = False
+        self.quick = False
         self.generations = {generation.number: generation}
         self.target = self.settled = Target(generation.number)
         self.workers: dict[int, Incarnation] = {}
@@ -211,6 +198,11 @@ class Service:
         """Whether no zygote lives but that of the target."""
         target = self.target.generation
         return all(g.zygote is None for g in self.generations.values() if g.number != target)
+
+    @property
+    def closing(self) -> bool:
+        """Whether it was told to stop, gave up its listeners, and some of it lives on; it may be wanted again by now."""
+        return not self.at_rest and all(generation.retired for generation in self.generations.values())
 
     @property
     def at_rest(self) -> bool:

@@ -141,3 +141,14 @@ def test_a_directory_in_the_place_of_the_socket_stays_at_release(short_tmp):
     (short_tmp / "forkd.sock").mkdir()
     held.release()
     assert sorted(entry.name for entry in short_tmp.iterdir()) == ["forkd.lock", "forkd.sock"]
+
+
+def test_many_commands_may_come_at_once(short_tmp):
+    held = RuntimeDir(str(short_tmp))
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(200)]
+    for client in clients:
+        client.setblocking(False)
+        client.connect(str(short_tmp / "forkd.sock"))
+    for client in clients:
+        client.close()
+    held.release()
