@@ -201,7 +201,7 @@ class Service:
 
     @property
     def closing(self) -> bool:
-        """Whether it was told to stop, gave up its listeners, and some of it lives on; it may be wanted again by now."""
+        """Whether it was told to stop and some of it lives on, without its listeners; it may be wanted again by now."""
         return not self.at_rest and all(generation.retired for generation in self.generations.values())
 
     @property
