@@ -26,6 +26,7 @@ _DURATION = r"(?P<number>[0-9]{1,12}(\.[0-9]{1,9})?)(?P<unit>ms|s|m|h|)"
 _SIZE = r"(?P<number>[0-9]{1,15})(?P<unit>KiB|MiB|GiB|)"
 _OCTAL = r"(0o?)?[0-7]{1,4}"
 _PERCENTAGE = r"[1-9][0-9]{0,5}%"
+_PERCENTAGE_OF_WHOLE = r"([0-9]{1,2}|100)%"
 
 
 class Kind(NamedTuple):
@@ -202,6 +203,15 @@ def _share(traits: Traits) -> Kind:
     return Kind(expected, read, {"anyOf": [integer.schema, _pattern(_PERCENTAGE)]})
 
 
+def _percentage(_traits: Traits) -> Kind:
+    def read(value: Any) -> float:
+        if not isinstance(value, str) or not re.fullmatch(_PERCENTAGE_OF_WHOLE, value):
+            raise Misfit
+        return int(value.removesuffix("%")) / 100
+
+    return Kind("a percentage such as 10%", read, _pattern(_PERCENTAGE_OF_WHOLE))
+
+
 def _written(_traits: Traits) -> Kind:
     def read(value: Any) -> str:
         text = text_of(value)
@@ -267,7 +277,8 @@ _UNITS: dict[str, Callable[[Traits], Kind]] = {
     "app": _matching('"package.module:application" or "package.module:factory()"', names.APP),
     "argument": _matching("the name of a keyword argument", names.ARGUMENT),
     "variable": _matching("the name of an environment variable", names.VARIABLE),
-    "percentage": _matching("a percentage such as 10%", _PERCENTAGE),
+    "percentage": _percentage,
+    "url path": _matching("a path such as /healthz", names.URL_PATH),
     "peer": _matching("uid:…, gid:…, user:… or group:…", names.PEER),
     "transport": _string_that('"local"', names.transport, "local"),
     "path": _string_that("a path", names.path),

@@ -7,45 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
-from forkd.core.spec import AtLeast, Bytes, Doc, OneOf, Seconds, Unit
+from forkd.core.spec import Doc, Seconds, Unit
 
 Path = Annotated[str, Unit("path")]
-
-
-class LaterRecycle(NamedTuple):
-    """When a worker is replaced for its age or size."""
-
-    requests: Annotated[int, AtLeast(0)] = 0
-    jitter: Annotated[str, Unit("percentage")] = ""
-    memory: Bytes = 0
-    age: Seconds = 0
-
-
-class LaterRestart(NamedTuple):
-    """Restart intensity."""
-
-    policy: Annotated[str, OneOf(("always", "on-failure", "never"))] = "always"
-    max_restarts: Annotated[int, AtLeast(0)] = 0
-    window: Seconds = 60
-
-
-class LaterHealthcheck(NamedTuple):
-    """What each worker is asked, how often."""
-
-    http: str = ""
-    interval: Seconds = 10
-    timeout: Seconds = 2
-    failures: Annotated[int, AtLeast(1)] = 3
 
 
 class LaterService(NamedTuple):
     """What a service will be able to set."""
 
-    hang_timeout: Seconds = 30
     request_timeout: Seconds = 0
-    recycle: LaterRecycle = LaterRecycle()
-    after: tuple[Annotated[str, Unit("service")], ...] = ()
-    healthcheck: LaterHealthcheck = LaterHealthcheck()
     allow: tuple[Annotated[str, Unit("peer")], ...] = ()
     capabilities: tuple[str, ...] = ()
     no_new_privileges: bool = False
@@ -59,12 +29,6 @@ class LaterService(NamedTuple):
     forwarded_allow_ips: tuple[str, ...] = ()
     access_log: Any = None
     tls: dict[str, Any] = {}  # noqa: RUF012 -- as above
-
-
-class LaterLog(NamedTuple):
-    """What the log will be able to be."""
-
-    format: Annotated[str, OneOf(("text", "json")), Doc("how a line of the log is written: `text`")] = "text"
 
 
 class LaterControl(NamedTuple):
@@ -98,4 +62,4 @@ class LaterFileKeys(NamedTuple):
 
 
 # Keys above that may be given already, with the one value that holds today.
-TAKEN = {"stdout": "inherit", "stderr": "inherit", "format": "text"}
+TAKEN = {"stdout": "inherit", "stderr": "inherit"}

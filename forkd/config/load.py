@@ -54,7 +54,8 @@ def load(path: str, environ: Mapping[str, str] | None = None) -> Loaded:
     concerned = problems.concerned()
     good = [draft for draft in drafts if concerned.isdisjoint({("defaults",), ("services", draft.name)})]
     services = tuple(resolve(draft.name, draft.values) for draft in good)
-    return Loaded(Config(runtime_dir, given.get("log", {}).get("level", "info"), services), root, problems)
+    log = {f"log_{key}": str(value) for key, value in given.get("log", {}).items()}
+    return Loaded(Config(runtime_dir, **log, services=services), root, problems)
 
 
 def place_of(root: Node, path: Path) -> Place:

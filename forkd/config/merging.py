@@ -19,8 +19,8 @@ _MERGED = ("environment", "limits", "secrets")
 def merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """Return a service's keys with those of `defaults` that it leaves out.
 
-    `restart` and the mappings in _MERGED are merged key by key. Defaults that make no sense with the service's server
-    are left.
+    Mappings of known keys and those in _MERGED are merged key by key. Defaults that make no sense with the service's
+    server are left.
     """
     kind = server_kind(str(own.get("server", defaults.get("server", ""))))
     merged = {key: value for key, value in defaults.items() if KEYS[key].traits.only_with in ("", kind)}

@@ -80,7 +80,8 @@ def _model_field(field: Field, *, later: bool) -> tuple[Any, Any]:
     traits = field.traits
     if field.name in TAKEN and not later:
         traits = traits._replace(unit="", one_of=(TAKEN[field.name],))
-    extra = {} if field.default in (None, ..., "", 0) or not _is_json(field.default) else {"default": field.default}
+    shown = _is_json(field.default) and field.default not in ("", 0) and traits.unit != "percentage"
+    extra = {"default": field.default} if shown else {}
     said = pydantic.Field(
         default_factory=lambda: None,
         description=traits.text or None,

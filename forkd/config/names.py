@@ -24,6 +24,7 @@ LIMITS = (
     *("as", "core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile", "nproc"),
     *("rss", "rtprio", "rttime", "sigpending", "stack"),
 )
+URL_PATH = r"/[!-~]{0,2000}"
 PEER = r"(uid|gid|user|group):[A-Za-z0-9_.$-]{1,64}"
 
 

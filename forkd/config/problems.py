@@ -47,6 +47,15 @@ class Unreadable(Exception):
         self.problem = Problem(place, path, text)
 
 
+class Breach(NamedTuple):
+    """A rule that `service` breaks with `key` (None: as a whole); `part` is a key within it."""
+
+    service: str
+    key: str | None
+    text: str
+    part: tuple[str | int, ...] = ()
+
+
 class Problems:
     """All mistakes found so far, in any order; each is told once."""
 

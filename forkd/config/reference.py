@@ -9,7 +9,7 @@ from forkd.config.fields import Field, fields_of, is_spec, unwrap
 from forkd.config.kinds import kind
 from forkd.config.later import TAKEN
 from forkd.config.shape import LATER, FileKeys, LogKeys, keys_of
-from forkd.core.spec import RestartSpec, ServiceSpec
+from forkd.core.spec import HealthcheckSpec, RecycleSpec, RestartSpec, ServiceSpec
 
 _HEAD = """\
 # services.yaml
@@ -35,8 +35,9 @@ and column; `forkd schema` prints a JSON Schema for editors; `conf/reference.yam
 
 - `include` names files or patterns, relative to the including file and read in alphabetical order. A pattern may match
   none; a plain name must exist. `services` of all files are one mapping; a service, and any other key, is defined once.
-- `defaults` holds for every service that does not set the key itself. `restart`, `environment`, `secrets` and `limits`
-  are merged key by key. Keys that make no sense with a service's server are not taken over.
+- `defaults` holds for every service that does not set the key itself. `restart`, `recycle`, `healthcheck`,
+  `environment`, `secrets` and `limits` are merged key by key. Keys that make no sense with a service's server are not
+  taken over.
 
 ## Where a service's environment comes from
 
@@ -57,6 +58,8 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("log", LogKeys),
     ("A service", ServiceSpec),
     ("restart", RestartSpec),
+    ("recycle", RecycleSpec),
+    ("healthcheck", HealthcheckSpec),
 )
 _ONLY = {"wsgi": "`server: wsgi` only", "own": "not with `server: wsgi`"}
 
@@ -66,7 +69,7 @@ def page() -> str:
     parts = [_HEAD]
     parts += [_section(title, spec) for title, spec in _SECTIONS]
     parts.append("## Not yet supported\n\nKnown, checked, and refused in this version.\n")
-    parts.append("".join(_later(title, LATER[spec]) for title, spec in _SECTIONS))
+    parts.append("".join(_later(title, LATER[spec]) for title, spec in _SECTIONS if spec in LATER))
     return "\n".join(parts)
 
 
@@ -98,7 +101,7 @@ def _default(field: Field) -> str:
         return "`$RUNTIME_DIRECTORY`, `/run/forkd` as root, `$XDG_RUNTIME_DIR/forkd`, or `/tmp/forkd-UID`"
     if field.name in ("server", "services"):
         return "must be given"
-    empty = field.default in (None, (), {}) or is_spec(field.type) or (field.name == "threads")
+    empty = field.default in (None, (), {}, "") or is_spec(field.type) or (field.name == "threads")
     return "" if empty else f"`{_written(field.default, field.traits.unit)}`"
 
 
@@ -106,6 +109,8 @@ def _written(value: Any, unit: str) -> str:
     """Return a default as it would stand in YAML."""
     if isinstance(value, bool):
         return str(value).lower()
+    if unit == "percentage":
+        return f"{value:.0%}"
     if unit == "duration":
         return f"{value:g}s" if value >= 1 or not value else f"{value * 1000:g}ms"
     if unit == "size" and value and value % 1024 == 0:

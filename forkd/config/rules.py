@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from forkd.config.addresses import LONGEST_UNIX_PATH, clash
 from forkd.config.decode import spec_to
 from forkd.config.merging import KEYS, resolve, server_kind
+from forkd.config.order import order_breaches
+from forkd.config.problems import Breach
 from forkd.core.spec import RestartSpec
 
 if TYPE_CHECKING:
@@ -30,15 +32,6 @@ class Draft(NamedTuple):
     broken: frozenset[str]
 
 
-class Breach(NamedTuple):
-    """A rule that `service` breaks with `key` (None: as a whole); `part` is a key within it."""
-
-    service: str
-    key: str | None
-    text: str
-    part: tuple[str | int, ...] = ()
-
-
 def breaches(drafts: list[Draft], runtime_dir: str) -> Iterator[Breach]:
     """Yield every rule that is broken; rules about values that are not good are left."""
     for draft in drafts:
@@ -46,6 +39,8 @@ def breaches(drafts: list[Draft], runtime_dir: str) -> Iterator[Breach]:
         yield from _restart_breaches(draft)
         yield from _topic_breaches(draft, runtime_dir)
         yield from _size_breaches(draft)
+        yield from _healthcheck_breaches(draft)
+    yield from order_breaches({draft.name: draft.values.get("after", ()) for draft in drafts})
     yield from _address_breaches(drafts)
     yield from _same_topic(drafts)
 
@@ -72,14 +67,21 @@ def _server_breaches(draft: Draft) -> Iterator[Breach]:
 
 
 def _restart_breaches(draft: Draft) -> Iterator[Breach]:
-    restart = RestartSpec(**_known(draft.values.get("restart", {})))
+    restart = RestartSpec(**draft.values.get("restart", {}))
     if not draft.broken & {"restart", "restart.delay", "restart.max_delay"} and restart.delay > restart.max_delay:
         text = f"expected at most max_delay, which is {restart.max_delay:g}s, got {restart.delay:g}s"
         yield Breach(draft.name, "restart", text, ("delay",))
 
 
-def _known(restart: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in restart.items() if key in RestartSpec._fields}
+def _healthcheck_breaches(draft: Draft) -> Iterator[Breach]:
+    if (
+        "healthcheck" in draft.values
+        and not draft.values["healthcheck"].get("http")
+        and "healthcheck" not in draft.broken
+    ):
+        yield Breach(
+            draft.name, "healthcheck", 'missing; expected the path to ask for, as in "http: /healthz"', ("http",)
+        )
 
 
 def _topic_breaches(draft: Draft, runtime_dir: str) -> Iterator[Breach]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Annotated, NamedTuple
 
 from forkd.config.fields import Field, fields_of
-from forkd.config.later import TAKEN, LaterFileKeys, LaterLog, LaterRestart, LaterService
-from forkd.core.spec import Doc, LogLevel, RestartSpec, RuntimeDir, ServiceSpec, Unit
+from forkd.config.later import TAKEN, LaterFileKeys, LaterService
+from forkd.core.spec import Doc, LogFormat, LogLevel, RuntimeDir, ServiceSpec, Unit
 
 
 class LogKeys(NamedTuple):
     """What forkd itself says on its standard error."""
 
     level: LogLevel = "info"
+    format: LogFormat = "text"
 
 
 class FileKeys(NamedTuple):
@@ -30,9 +31,7 @@ class FileKeys(NamedTuple):
 
 LATER: dict[type, type] = {
     FileKeys: LaterFileKeys,
-    LogKeys: LaterLog,
     ServiceSpec: LaterService,
-    RestartSpec: LaterRestart,
 }
 
 

@@ -1,4 +1,4 @@
-"""What the supervisor asks the kernel to do: five commands, performed at once, their results observed as events."""
+"""What the supervisor asks the kernel to do: six commands, performed at once, their results observed as events."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 from forkd.core.spec import ServiceSpec
 
 HUP, INT, QUIT, ABRT, KILL, TERM = 1, 2, 3, 6, 9, 15  # signal(7), x86-64 and arm64 alike
+STACKS = 40  # one of the real-time signals, which nothing else means: dump your stacks for the launcher
 
 
 class ReadConfig(NamedTuple):
@@ -36,6 +37,12 @@ class Signal(NamedTuple):
     signal: int
 
 
+class Look(NamedTuple):
+    """See how a worker is, from its scoreboard alone; answered by Seen."""
+
+    id: int
+
+
 class Retire(NamedTuple):
     """A generation forks no more: close its listeners, its zygote's too, which exits after its last worker."""
 
@@ -43,7 +50,7 @@ class Retire(NamedTuple):
     generation: int
 
 
-Command = ReadConfig | StartZygote | Spawn | Signal | Retire
+Command = ReadConfig | StartZygote | Spawn | Signal | Look | Retire
 
 SIGNALS = {
     HUP: "SIGHUP", INT: "SIGINT", QUIT: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", ABRT: "SIGABRT", 7: "SIGBUS",

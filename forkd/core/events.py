@@ -38,12 +38,42 @@ class Draining(NamedTuple):
     id: int
 
 
+class Recycle(NamedTuple):
+    """A worker says that it has done enough; it serves on until its successor is ready."""
+
+    id: int
+    reason: str
+
+
+class Health(NamedTuple):
+    """How a worker answered its healthcheck, `failures` times in a row badly (0: well); `unhealthy`: too often."""
+
+    id: int
+    failures: int
+    unhealthy: bool = False
+    text: str = ""
+
+
+class Seen(NamedTuple):
+    """What the kernel sees of a worker without asking it: the instant of its last heartbeat, and stacks it dumped."""
+
+    id: int
+    beat_at: float
+    stacks: str = ""
+
+
 class Exited(NamedTuple):
-    """The incarnation is dead and reaped, by exit `code` or `signal`; both None where nobody can know."""
+    """The incarnation is dead and reaped, by exit `code` or `signal`; both None where nobody can know.
+
+    `core`: it left a core file. `oom`: the kernel killed it for want of memory. `stacks`: what it dumped before.
+    """
 
     id: int
     code: int | None
     signal: int | None
+    core: bool = False
+    oom: bool = False
+    stacks: str = ""
 
 
 class Reload(NamedTuple):
@@ -68,6 +98,24 @@ class Stop(NamedTuple):
     quick: bool = False
 
 
+class Scale(NamedTuple):
+    """Run `workers` workers of `service`, or with `relative` so many more; service None: of the only one there is."""
+
+    ticket: int
+    service: str | None
+    workers: int
+    relative: bool = False
+
+
+class SignalWorkers(NamedTuple):
+    """Send a signal to the workers of `service` (None: of all), or to the one that holds its `slot`."""
+
+    ticket: int
+    service: str | None
+    slot: int | None
+    signal: int
+
+
 class ConfigRead(NamedTuple):
     """The configuration that was asked for."""
 
@@ -80,4 +128,6 @@ class ConfigRefused(NamedTuple):
     problems: tuple[str, ...]
 
 
-Event = Started | Ready | Failed | Draining | Exited | Reload | Restart | Stop | ConfigRead | ConfigRefused
+Fact = Started | Ready | Failed | Draining | Recycle | Health | Seen | Exited
+Request = Reload | Restart | Stop | Scale | SignalWorkers | ConfigRead | ConfigRefused
+Event = Fact | Request

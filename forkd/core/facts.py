@@ -10,9 +10,8 @@ from forkd.core.state import READY, RUNNING, STARTING, STOPPING, Exit
 from forkd.core.tickets import RELOAD, RESTART, resolve
 
 if TYPE_CHECKING:
+    from forkd.core.events import Fact
     from forkd.core.state import Generation, Incarnation, Service, State
-
-Fact = Started | Ready | Failed | Draining | Exited
 
 
 def observe(state: State, fact: Fact, now: float) -> None:
@@ -32,7 +31,7 @@ def observe(state: State, fact: Fact, now: float) -> None:
             state.tell("failed" if one.slot is not None else "import_failed", service, one, text=traceback or error)
         case Draining():
             _draining(state, service, one, now)
-        case _:
+        case Exited():
             _exited(state, service, one, fact, now)
 
 

@@ -64,11 +64,16 @@ LogLevel = Annotated[
     OneOf(("debug", "info", "warning", "error")),
     Doc("the least that the launcher and the workers log", "debug"),
 ]
+LogFormat = Annotated[
+    str,
+    OneOf(("text", "json")),
+    Doc("how a line of the launcher's and the workers' log is written: for people, or a JSON object", "json"),
+]
 Wsgi, Own = OnlyWith("wsgi"), OnlyWith("own")
 
 
 class RestartSpec(NamedTuple):
-    """How soon a worker that died is replaced."""
+    """Whether, and how soon, a worker that ended is replaced."""
 
     delay: Annotated[Seconds, Doc("wait before the first respawn after an unhealthy run")] = 0.1
     max_delay: Annotated[Seconds, Doc("the longest wait between two respawns")] = 30.0
@@ -76,6 +81,39 @@ class RestartSpec(NamedTuple):
         float, AtLeast(1), AtMost(1000), Doc("what each further unhealthy run multiplies the wait by")
     ] = 2.0
     healthy_after: Annotated[Seconds, Doc("a worker that lived this long is respawned at once")] = 10.0
+    policy: Annotated[
+        str,
+        OneOf(("always", "on-failure", "never")),
+        Doc("who is replaced: all, those that did not end with code 0, or nobody"),
+    ] = "always"
+    max_restarts: Annotated[
+        int, AtLeast(0), AtMost(1_000_000), Doc("failures within `window` that the service survives; 0: any number")
+    ] = 0
+    window: Annotated[Seconds, AtLeast(0.001), Doc("the time that they are counted over")] = 60.0
+
+
+class RecycleSpec(NamedTuple):
+    """When a worker that works well is replaced all the same; 0: never for this reason."""
+
+    requests: Annotated[int, AtLeast(0), AtMost(1 << 40), Doc("after so many requests or calls", "10000")] = 0
+    jitter: Annotated[
+        float, Unit("percentage"), Doc("so much sooner at most, each worker otherwise, by requests and age")
+    ] = 0.1
+    memory: Annotated[Bytes, Doc("when its share of the memory (PSS) is larger", "512MiB")] = 0
+    age: Annotated[Seconds, Doc("when it is so old", "12h")] = 0.0
+
+
+class HealthcheckSpec(NamedTuple):
+    """What each worker is asked to learn whether it still does what it is there for."""
+
+    http: Annotated[
+        str, Unit("url path"), Doc("the path that is asked for with GET; 200 to 399 is healthy", "/healthz")
+    ] = ""
+    interval: Annotated[Seconds, AtLeast(0.001), Doc("from one question to the next")] = 10.0
+    timeout: Annotated[Seconds, AtLeast(0.001), Doc("how long the whole answer may take")] = 2.0
+    failures: Annotated[
+        int, AtLeast(1), AtMost(1_000_000), Doc("so many in a row, and the worker is drained and replaced")
+    ] = 3
 
 
 class ServiceSpec(NamedTuple):
@@ -183,7 +221,20 @@ class ServiceSpec(NamedTuple):
     kill_timeout: Annotated[
         Seconds, Doc("how long a worker may dump its stacks after ABRT before it gets KILL", "500ms")
     ] = 5.0
-    restart: Annotated[RestartSpec, Doc("how soon a worker that died is replaced")] = RestartSpec()
+    hang_timeout: Annotated[
+        Seconds, Doc("a worker without a heartbeat for so long dumps its stacks and is replaced; 0: never", "1m")
+    ] = 30.0
+    restart: Annotated[RestartSpec, Doc("whether, and how soon, a worker that ended is replaced")] = RestartSpec()
+    recycle: Annotated[
+        RecycleSpec, Doc("when a worker is replaced for its work, its memory or its age; its successor is ready first")
+    ] = RecycleSpec()
+    after: Annotated[
+        tuple[Annotated[str, Unit("service")], ...],
+        Doc("the services that must be ready before this one starts; they are stopped after it", "[db, cache]"),
+    ] = ()
+    healthcheck: Annotated[
+        HealthcheckSpec, Wsgi, Doc("what each worker is asked every so often; who fails is drained and replaced")
+    ] = HealthcheckSpec()
     reload: Annotated[
         str, OneOf(("rolling", "signal", "restart")), Doc("how a reload replaces the workers", "restart")
     ] = "rolling"
@@ -213,4 +264,5 @@ class Config(NamedTuple):
 
     runtime_dir: RuntimeDir
     log_level: LogLevel = "info"
+    log_format: LogFormat = "text"
     services: tuple[ServiceSpec, ...] = ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from forkd.core import facts, requests, rules, snapshot
 from forkd.core.commands import ReadConfig
-from forkd.core.events import ConfigRead, ConfigRefused, Reload, Restart, Stop
+from forkd.core.events import Request
 from forkd.core.state import REMOVED, RUNNING, State
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Supervisor:
     def observe(self, event: Event, now: float) -> None:
         """Write down what happened; nothing is decided before the next plan."""
         self._observed = True
-        if isinstance(event, Reload | Restart | Stop | ConfigRead | ConfigRefused):
+        if isinstance(event, Request):
             requests.observe(self._state, event, now)
         else:
             facts.observe(self._state, event, now)

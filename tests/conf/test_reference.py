@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from forkd.config.load import load
-from forkd.core.spec import RestartSpec, ServiceSpec
+from forkd.core.spec import HealthcheckSpec, RecycleSpec, RestartSpec, ServiceSpec
 
 REFERENCE = Path(__file__).parent.parent.parent / "conf" / "reference.yaml"
 DOCUMENT = yaml.safe_load(REFERENCE.read_text("utf-8"))
@@ -18,6 +18,8 @@ SHOP = DOCUMENT["services"]["shop"]
 EXAMPLES = {
     *("app", "bind", "topic", "args", "directory", "pythonpath", "environment", "user", "group", "umask", "limits"),
     "secrets",
+    "after",
+    "healthcheck",
 }
 
 
@@ -29,6 +31,8 @@ def test_it_has_every_key():
     shown = {key for service in DOCUMENT["services"].values() for key in service}
     assert shown == set(ServiceSpec._fields) - {"name"}
     assert set(SHOP["restart"]) == set(RestartSpec._fields)
+    assert set(SHOP["recycle"]) == set(RecycleSpec._fields)
+    assert set(SHOP["healthcheck"]) == set(HealthcheckSpec._fields)
 
 
 @pytest.mark.parametrize("key", sorted(set(ServiceSpec._field_defaults) - EXAMPLES))

@@ -7,11 +7,7 @@ import pytest
 LATER = "not yet supported in this version of forkd"
 
 SERVICE = {
-    "hang_timeout": "30s",
     "request_timeout": "0",
-    "recycle": "{requests: 10000, jitter: 10%, memory: 512MiB, age: 12h}",
-    "after": "[db, cache]",
-    "healthcheck": "{http: /healthz, interval: 10s, timeout: 2s, failures: 3}",
     "allow": '["uid:0", "gid:0", "user:www-data", "group:www-data"]',
     "capabilities": "[CAP_NET_BIND_SERVICE]",
     "no_new_privileges": "true",
@@ -31,15 +27,9 @@ FILE = {
     "on_event": "[{kinds: [exited, failed], command: [/usr/local/bin/page]}]",
 }
 ILL_TYPED = [
-    ("hang_timeout: soon", '19: services.a.hang_timeout: expected a duration (250ms, 30s, 5m, 12h or a number of seconds), got "soon"'),
-    ("recycle: {requests: x}", '25: services.a.recycle.requests: expected an integer ≥ 0, got "x"'),
-    ("recycle: {reqests: 1}", '15: services.a.recycle.reqests: unknown key; did you mean "requests"?'),
-    ("recycle: {jitter: 10}", "23: services.a.recycle.jitter: expected a percentage such as 10%, got 10"),
-    ("healthcheck: 3", "18: services.a.healthcheck: expected a mapping, got a number"),
     ("allow: [root]", '13: services.a.allow[0]: expected uid:…, gid:…, user:… or group:…, got "root"'),
     ("no_new_privileges: 1", "24: services.a.no_new_privileges: expected true or false, got 1"),
     ("stdout: file", '13: services.a.stdout: expected "inherit", "capture" or {file: …, max_size: …, keep: …}, got "file"'),
-    ("after: [a b]", '13: services.a.after[0]: expected a name of 1 to 64 letters, digits, _ and -, got "a b"'),
 ]  # fmt: skip
 
 
@@ -68,18 +58,6 @@ def test_a_key_of_a_service(told, key, value, place):
 def test_a_key_of_the_file(told, key, value):
     text = f"services: {{a: {{server: 'a:B'}}}}\n{key}: {value}\n"
     assert told(text) == [f"services.yaml:2:1: {key}: {LATER}"]
-
-
-@pytest.mark.parametrize("line", ["policy: on-failure", "max_restarts: 5", "window: 60s"])
-def test_a_key_of_restart(told, line):
-    key = line.partition(":")[0]
-    text = f"services:\n  a:\n    server: a:B\n    restart:\n      {line}\n"
-    assert told(text) == [f"services.yaml:5:7: services.a.restart.{key}: {LATER}"]
-
-
-def test_a_format_of_the_log(told):
-    text = "log: {format: json}\nservices: {a: {server: 'a:B'}}\n"
-    assert told(text) == [f"services.yaml:1:7: log.format: {LATER}"]
 
 
 def test_a_transport(told):

@@ -57,6 +57,15 @@ OF_A_SERVICE = [
     ("restart: {delay: 60}", "22: services.shop.restart.delay: expected at most max_delay, which is 30s, got 60s"),
     ("topic: a/b", '12: services.shop.topic: expected a topic of 1 to 64 letters, digits, _, - and ., not - or . first, got "a/b"'),
     ("topic: ..", '12: services.shop.topic: expected a topic of 1 to 64 letters, digits, _, - and ., not - or . first, got ".."'),
+    ("hang_timeout: soon", '19: services.shop.hang_timeout: expected a duration (250ms, 30s, 5m, 12h or a number of seconds), got "soon"'),
+    ("recycle: {requests: x}", '25: services.shop.recycle.requests: expected an integer ≥ 0, got "x"'),
+    ("recycle: {reqests: 1}", '15: services.shop.recycle.reqests: unknown key; did you mean "requests"?'),
+    ("recycle: {jitter: 10}", "23: services.shop.recycle.jitter: expected a percentage such as 10%, got 10"),
+    ("after: [a b]", '13: services.shop.after[0]: expected a name of 1 to 64 letters, digits, _ and -, got "a b"'),
+    ("after: [shop]", "13: services.shop.after[0]: comes after itself: shop after shop"),
+    ("after: [shp]", '13: services.shop.after[0]: no service is named "shp"; did you mean "shop"?'),
+    ("recycle: {jitter: 101%}", '23: services.shop.recycle.jitter: expected a percentage such as 10%, got "101%"'),
+    ("restart: {policy: sometimes}", '23: services.shop.restart.policy: expected "always", "on-failure" or "never", got "sometimes"'),
     ("transport: local", '16: services.shop.transport: makes sense only with "topic"'),
     ("limits: {nofile: many}", '22: services.shop.limits.nofile: expected an integer ≥ 0 or "unlimited", got "many"'),
     ("limits: {nofile: -1}", '22: services.shop.limits.nofile: expected an integer ≥ 0 or "unlimited", got -1'),
@@ -88,6 +97,15 @@ OF_A_SERVICE = [
 ]  # fmt: skip
 
 OF_WSGI = [
+    ("healthcheck: 3", "18: services.shop.healthcheck: expected a mapping, got a number"),
+    (
+        "healthcheck: {interval: 1s}",
+        '18: services.shop.healthcheck.http: missing; expected the path to ask for, as in "http: /healthz"',
+    ),
+    (
+        "healthcheck: {http: healthz}",
+        '25: services.shop.healthcheck.http: expected a path such as /healthz, got "healthz"',
+    ),
     ("body_limit: 5MB", f'17: services.shop.body_limit: expected a size {SIZE}, got "5MB"'),
     ("header_limit: 0", f"19: services.shop.header_limit: expected a size above 0 {SIZE}, got 0"),
     ("backlog: 65536", "14: services.shop.backlog: expected at most 65535, got 65536"),
@@ -239,7 +257,7 @@ services:
     workers: four
     app: shop.web:application
     topic: ${NO_SUCH}
-    hang_timeout: 3s
+    request_timeout: 3s
   billing:
     server: shop.billing:Billing
     bind: 127.0.0.1:80
@@ -251,7 +269,7 @@ log: {level: 3}
         'services.yaml:5:5: services.shop.worker: unknown key; did you mean "workers"?',
         'services.yaml:6:14: services.shop.workers: expected an integer ≥ 0 or "auto", got "four"',
         "services.yaml:8:12: services.shop.topic: ${NO_SUCH} is not set and has no default",
-        "services.yaml:9:5: services.shop.hang_timeout: not yet supported in this version of forkd",
+        "services.yaml:9:5: services.shop.request_timeout: not yet supported in this version of forkd",
         'services.yaml:12:11: services.billing.bind: makes sense only with "server: wsgi"',
         'services.yaml:13:14: log.level: expected "debug", "info", "warning" or "error", got 3',
     ]

@@ -13,7 +13,7 @@ import yaml
 
 from forkd import config
 from forkd.config.reference import page
-from forkd.core.spec import RestartSpec, ServiceSpec
+from forkd.core.spec import HealthcheckSpec, RecycleSpec, RestartSpec, ServiceSpec
 from tests.config import test_mistakes
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,7 +21,7 @@ SCHEMA = config.schema()
 # What no schema can say: what stands elsewhere in the file or on this machine, and characters of YAML's.
 BEYOND = (
     "makes sense only", "that exists", "expected at most", "given twice", "NUL", "surrogate", "octal digits", "${",
-    "tag", "<<", "1:30", "keyword argument", "environment variable", '"4"', 'got "7',
+    "tag", "<<", "1:30", "keyword argument", "environment variable", "no service is named", "comes after", '"4"', 'got "7',
 )  # fmt: skip
 
 
@@ -90,9 +90,9 @@ def test_what_is_not(line):
     "document",
     [
         {"servces": {}},
-        {"log": {"format": "json"}},
+        {"log": {"format": "xml"}},
         {"services": {"a b": {}}},
-        {"services": {"a": {"hang_timeout": 3}}},
+        {"services": {"a": {"request_timeout": 3}}},
         {"services": []},
         {"defaults": {"worker": 3}},
     ],
@@ -107,7 +107,7 @@ def test_the_reference_page_is_up_to_date():
 
 
 def test_the_reference_page_has_every_key():
-    for name in (*ServiceSpec._fields[1:], *RestartSpec._fields):
+    for name in (*ServiceSpec._fields[1:], *RestartSpec._fields, *RecycleSpec._fields, *HealthcheckSpec._fields):
         assert f"| `{name}` |" in page()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from forkd.config.decode import config_from, config_to, spec_from, spec_to
 from forkd.config.merging import share
-from forkd.core.spec import Config, RestartSpec, ServiceSpec
+from forkd.core.spec import Config, HealthcheckSpec, RecycleSpec, RestartSpec, ServiceSpec
 from forkd.errors import ProtocolError
 
 WSGI = "server: wsgi\napp: shop.web:application\n"
@@ -211,13 +211,13 @@ def test_the_runtime_directory_without_one(folder, monkeypatch, uid, xdg, expect
 def test_specs_survive_json(service):
     spec = service(f"{WSGI}bind: [127.0.0.1:80, unix:/a]\nrestart: {{delay: 2}}\numask: 022\nenvironment: {{A: ü}}")
     assert spec_from(json.loads(json.dumps(spec_to(spec)))) == spec
-    config = Config("/run/forkd", "debug", (spec,))
+    config = Config("/run/forkd", "debug", "json", (spec,))
     assert config_from(json.loads(json.dumps(config_to(config)))) == config
 
 
 def test_a_spec_is_of_plain_types_alone(service):
     spec = service("args: {a: x, b: 1, c: 1.5}\nenvironment: {A: a}\ntopic: a\nworkers: 3")
-    plain = {str, int, float, bool, type(None), dict, tuple, RestartSpec}
+    plain = {str, int, float, bool, type(None), dict, tuple, RestartSpec, RecycleSpec, HealthcheckSpec}
     assert {type(value) for value in spec} <= plain
     assert {type(value) for value in (*spec.args.values(), *spec.environment.values())} == {str, int, float}
 
