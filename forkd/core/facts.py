@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from forkd.core import failures, vigil
 from forkd.core.commands import KILL, SIGNALS
-from forkd.core.events import Draining, Exited, Failed, Ready, Started
-from forkd.core.state import READY, RUNNING, STARTING, STOPPING, Exit
-from forkd.core.tickets import RELOAD, RESTART, resolve
+from forkd.core.events import Draining, Exited, Failed, Health, Ready, Recycle, Seen, Started
+from forkd.core.incarnation import READY, STARTING, STOPPING, Checkup, Exit
 
 if TYPE_CHECKING:
     from forkd.core.events import Fact
-    from forkd.core.state import Generation, Incarnation, Service, State
+    from forkd.core.incarnation import Incarnation
+    from forkd.core.service import Service
+    from forkd.core.state import State
 
 
 def observe(state: State, fact: Fact, now: float) -> None:
@@ -29,102 +31,97 @@ def observe(state: State, fact: Fact, now: float) -> None:
         case Failed(_, error, traceback):
             one.error = one.error or error
             state.tell("failed" if one.slot is not None else "import_failed", service, one, text=traceback or error)
-        case Draining():
-            _draining(state, service, one, now)
         case Exited():
             _exited(state, service, one, fact, now)
+        case _:
+            if one.slot is not None:
+                _of_worker(state, service, one, fact, now)
+
+
+def _of_worker(
+    state: State, service: Service, worker: Incarnation, fact: Draining | Recycle | Health | Seen, now: float
+) -> None:
+    match fact:
+        case Draining():
+            _draining(state, service, worker, now)
+        case Recycle(_, reason):
+            if worker.phase == READY and worker.due is None:
+                worker.due = f"recycled: {reason}"
+                state.tell("recycling", service, worker, text=reason)
+        case Health():
+            _health(state, service, worker, fact, now)
+        case Seen():
+            if fact.stacks:
+                state.tell("stacks", service, worker, text=fact.stacks)
+            vigil.seen(state, service, worker, fact.beat_at, now)
 
 
 def _ready(state: State, service: Service, one: Incarnation, now: float) -> None:
     if one.phase != STARTING or one.pid is None:
         return
-    one.phase, one.deadline, one.ready_at = READY, None, now
+    one.phase, one.deadline, one.ready_at, one.beat_at = READY, None, now, now
     one.asked = False  # it was asked before it had a pid, and never told: `rules` judges it anew
     state.tell("ready" if one.slot is not None else "imported", service, one)
 
 
-def _draining(state: State, service: Service, one: Incarnation, now: float) -> None:
-    """Note that a worker stops of its own accord: its slot is free at once, by the backoff of how long it lived."""
-    if not one.serving or one.slot is None or one.asked:
+def _draining(state: State, service: Service, worker: Incarnation, now: float) -> None:
+    """Note that a worker stops of its own accord: where it will be replaced in any case, its slot is free at once."""
+    if not worker.serving or worker.asked:
         return
-    spec = service.generations[one.generation].spec
-    one.phase, one.draining, one.deadline = STOPPING, True, now + spec.stop_timeout
-    state.tell("draining", service, one)
-    if one.ready_at is None:
-        _failed_start(state, service, one, "was told to stop before it was ready", now)
-    else:
-        _count(service, one, now)
+    spec = service.generations[worker.generation].spec
+    worker.phase, worker.draining, worker.deadline = STOPPING, True, now + spec.stop_timeout
+    state.tell("draining", service, worker)
+    if spec.restart.policy == "always":
+        if worker.ready_at is None:
+            failures.of_start(state, service, worker, "was told to stop before it was ready", now)
+        else:
+            failures.wait_after(service, worker, now)
+
+
+def _health(state: State, service: Service, worker: Incarnation, fact: Health, now: float) -> None:
+    worker.checkup = Checkup(fact.failures, fact.text)
+    if fact.unhealthy and worker.phase == READY and worker.due is None:
+        worker.due = f"unhealthy: {fact.text}"
+        state.tell("unhealthy", service, worker, text=fact.text)
+        failures.of_worker(state, service, worker, worker.due, now)
 
 
 def _exited(state: State, service: Service, one: Incarnation, fact: Exited, now: float) -> None:
     del state.living[one.id]
     end = Exit(now, fact.code, fact.signal, _reason(one, fact))
-    state.tell("exited", service, one, text=end.reason, ok=one.asked or one.draining)
+    expected = one.asked or (one.draining and not one.hung)
+    state.tell("exited", service, one, text=end.reason, ok=expected, stacks=fact.stacks or None)
     if one.slot is None:
         _zygote_exited(state, service, one, end)
         return
     del service.workers[one.id]
     service.slot(one.slot).exits.append(end)
-    if one.asked or one.draining:
-        return
-    if one.ready_at is None:
-        _failed_start(state, service, one, end.reason, now)
-    else:
-        _count(service, one, now)
+    policy = service.generations[one.generation].spec.restart.policy
+    if one.asked or (one.draining and policy == "always"):
+        return  # counted already, as far as it counts
+    if policy == "never" or (policy == "on-failure" and fact.code == 0 and not one.hung):
+        service.slot(one.slot).last = True
+    if one.ready_at is None and not (service.slot(one.slot).last and fact.code == 0):
+        failures.of_start(state, service, one, end.reason, now)
+    elif not service.slot(one.slot).last:
+        failures.of_worker(state, service, one, end.reason, now)
 
 
 def _zygote_exited(state: State, service: Service, zygote: Incarnation, end: Exit) -> None:
     generation = service.generations[zygote.generation]
     generation.zygote = None
-    if zygote.asked:
-        return
-    if zygote.ready_at is not None:
-        generation.backoff.ended(generation.spec.restart, end.at - zygote.born, end.at)
-        return
-    generation.backoff.ended(generation.spec.restart, 0.0, end.at)
-    what = "could not be started" if zygote.pid is None else "import failed"
-    _blame(state, service, generation, f"{what}: {end.reason}", end.at)
-
-
-def _failed_start(state: State, service: Service, worker: Incarnation, why: str, now: float) -> None:
-    generation = service.generations[worker.generation]
-    assert worker.slot is not None
-    error = f"worker {worker.slot} failed to start: {why}"
-    blamed = service.matches(worker, service.target)
-    if blamed and service.rolling:
-        _blame(state, service, generation, error, now)
-        return
-    service.slot(worker.slot).restarts += 1
-    service.slot(worker.slot).backoff.ended(generation.spec.restart, 0.0, now)
-    if blamed:
-        _blame(state, service, generation, error, now)
-
-
-def _blame(state: State, service: Service, generation: Generation, error: str, now: float) -> None:
-    """Roll back if it is the target of a roll that failed; tell whoever waits."""
-    if service.wanted != RUNNING or generation.number != service.target.generation:
-        return
-    service.error = error
-    if service.rolling:
-        service.target = service.settled
-        for slot in service.slots.values():
-            slot.backoff.reset()
-        state.tell("rolled_back", service, generation=service.target.generation, text=error)
-    resolve(state, service.name, {RELOAD, RESTART}, error, now)
-
-
-def _count(service: Service, worker: Incarnation, now: float) -> None:
-    assert worker.slot is not None
-    slot = service.slot(worker.slot)
-    slot.restarts += 1
-    slot.backoff.ended(service.generations[worker.generation].spec.restart, now - worker.born, now)
+    if not zygote.asked:
+        failures.of_zygote(state, service, generation, zygote, end)
 
 
 def _reason(one: Incarnation, fact: Exited) -> str:
+    if fact.oom:
+        return "killed by the kernel, which was out of memory"
     if one.error is not None:
         return one.error
     if one.asked:
-        return "stopped by the launcher" if fact.code == 0 else f"stopped by the launcher, {_how(fact)}"
+        why = one.due or "stopped by the launcher"
+        return why if fact.code == 0 else f"{why}, {_how(fact)}"
     if one.draining:
         return "drained after a signal from outside" if fact.code == 0 else f"while draining, {_how(fact)}"
     if fact.signal == KILL:
@@ -134,5 +131,6 @@ def _reason(one: Incarnation, fact: Exited) -> str:
 
 def _how(fact: Exited) -> str:
     if fact.signal is not None:
-        return f"died of {SIGNALS.get(fact.signal, f'signal {fact.signal}')}"
+        core = " and left a core file" if fact.core else ""
+        return f"died of {SIGNALS.get(fact.signal, f'signal {fact.signal}')}{core}"
     return "lost before it announced itself" if fact.code is None else f"exited with code {fact.code}"

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forkd.core.events import ConfigRead, ConfigRefused, Reload, Restart, Stop
-from forkd.core.state import REMOVED, RUNNING, STOPPED, Generation, Service, Target
-from forkd.core.tickets import RELOAD, RESTART, STOP, issue, refuse, resolve
+from forkd.core.events import ConfigRead, ConfigRefused, Reload, Restart, Scale, SignalWorkers, Stop
+from forkd.core.incarnation import READY
+from forkd.core.service import REMOVED, RUNNING, STOPPED, Generation, Service, Target
+from forkd.core.spec import BUILT_IN, MOST_WORKERS
+from forkd.core.tickets import RELOAD, RESTART, SCALE, SIGNAL, STOP, issue, refuse, resolve
 
 if TYPE_CHECKING:
+    from forkd.core.events import Request
+    from forkd.core.incarnation import Incarnation
     from forkd.core.spec import Config, ServiceSpec
     from forkd.core.state import State
 
 MOST = 3  # generations of a service at once: what serves, what comes, and one that drains
-
-Request = Reload | Restart | Stop | ConfigRead | ConfigRefused
+_KINDS = {Reload: RELOAD, Restart: RESTART, Stop: STOP, Scale: SCALE, SignalWorkers: SIGNAL}
 
 
 def observe(state: State, request: Request, now: float) -> None:
@@ -29,7 +32,7 @@ def observe(state: State, request: Request, now: float) -> None:
         case ConfigRefused(problems):
             _config_refused(state, problems, now)
         case Stop(ticket, None, quick):
-            _stop_all(state, ticket, quick=quick, now=now)
+            stop_all(state, ticket, quick=quick, now=now)
         case _:
             _one(state, request, now)
 
@@ -52,8 +55,8 @@ def first(state: State, config: Config) -> None:
         state.services[spec.name] = Service(spec.name, Generation(1, spec))
 
 
-def _one(state: State, request: Reload | Restart | Stop, now: float) -> None:
-    kind = {Reload: RELOAD, Restart: RESTART, Stop: STOP}[type(request)]
+def _one(state: State, request: Reload | Restart | Stop | Scale | SignalWorkers, now: float) -> None:
+    kind = _KINDS[type(request)]
     if state.stopping:
         refuse(state, kind, request.ticket, "the launcher is stopping", now)
     elif isinstance(request, Reload):
@@ -62,13 +65,17 @@ def _one(state: State, request: Reload | Restart | Stop, now: float) -> None:
         refuse(state, kind, request.ticket, _unknown(request.service, state), now)
     elif isinstance(request, Restart):
         _restart(state, request, now)
+    elif isinstance(request, Scale):
+        _scale(state, request, now)
+    elif isinstance(request, SignalWorkers):
+        _signal(state, request, now)
     else:
         assert request.service is not None  # to stop everything is another matter
         _stop_service(state, state.services[request.service], quick=request.quick, now=now)
         issue(state, STOP, request.ticket, {request.service}, now)
 
 
-def _known(state: State, request: Restart | Stop) -> bool:
+def _known(state: State, request: Restart | Stop | Scale | SignalWorkers) -> bool:
     """Tell whether there is such a service; one that was removed can still be told to stop faster."""
     service = state.services.get(request.service or "")
     return service is not None and (service.wanted != REMOVED or isinstance(request, Stop))
@@ -81,18 +88,57 @@ def _unknown(name: str, state: State) -> str:
 def _restart(state: State, request: Restart, now: float) -> None:
     chosen = [s for s in state.services.values() if request.service in {None, s.name} and s.wanted != REMOVED]
     for service in chosen:
-        for slot in service.slots.values():
-            slot.backoff.reset()
-        if service.wanted == RUNNING:
+        service.start_afresh()
+        if service.active:
             service.target = Target(service.target.generation, state.last_id + 1)
         else:
             _start_again(state, service, now)
     issue(state, RESTART, request.ticket, {service.name for service in chosen}, now)
 
 
+def _scale(state: State, request: Scale, now: float) -> None:
+    """Want another number of workers, until a reload brings a new generation with its own."""
+    names = [name for name in state.services if name not in BUILT_IN] if request.service is None else [request.service]
+    if len(names) != 1:
+        refuse(state, SCALE, request.ticket, f"there are {len(names)} services: name the one to scale", now)
+        return
+    service = state.services[names[0]]
+    if not service.active:
+        how = "stopped" if service.failed is None else "failed"
+        refuse(state, SCALE, request.ticket, f"{service.name} is {how}: restart it first", now)
+        return
+    size = max(1, service.size + request.workers) if request.relative else request.workers
+    size = min(size, MOST_WORKERS)
+    for number in {service.target.generation, service.settled.generation}:
+        service.generations[number].workers = size
+    state.tell("scaled", service, text=f"{size} workers wanted")
+    issue(state, SCALE, request.ticket, {service.name}, now)
+
+
+def _signal(state: State, request: SignalWorkers, now: float) -> None:
+    services = [s for s in state.services.values() if request.service in {None, s.name}]
+    chosen = [(service, worker) for service in services for worker in _addressed(service, request.slot)]
+    if not chosen:
+        where = request.service if request.slot is None else f"{request.service}/{request.slot}"
+        refuse(state, SIGNAL, request.ticket, f"no worker of {where} lives", now)
+        return
+    for service, worker in chosen:
+        service.owed.append((worker.id, request.signal))
+    issue(state, SIGNAL, request.ticket, set(), now)
+
+
+def _addressed(service: Service, slot: int | None) -> list[Incarnation]:
+    """Return the workers that are processes; of one slot the one that serves it, else the newest."""
+    workers = [worker for worker in service.workers.values() if worker.pid is not None]
+    if slot is None:
+        return workers
+    workers = [worker for worker in workers if worker.slot == slot]
+    return sorted(workers, key=lambda worker: (worker.phase == READY, worker.id))[-1:]
+
+
 def _start_again(state: State, service: Service, now: float) -> None:
     resolve(state, service.name, {STOP}, "started again before it had stopped", now)
-    service.wanted, service.quick = RUNNING, False
+    service.wanted, service.quick, service.failed = RUNNING, False, None
     service.target = service.settled = Target(service.settled.generation, state.last_id + 1)
     service.generations[service.settled.generation].backoff.reset()
 
@@ -100,12 +146,13 @@ def _start_again(state: State, service: Service, now: float) -> None:
 def _stop_service(state: State, service: Service, *, quick: bool, now: float, wanted: str = STOPPED) -> None:
     if service.wanted == RUNNING:
         service.wanted = wanted
-        service.target = service.settled
-        resolve(state, service.name, {RESTART} if wanted == REMOVED else {RELOAD, RESTART}, "stopped meanwhile", now)
+        service.failed, service.target = None, service.settled
+        kinds = {RESTART, SCALE} if wanted == REMOVED else {RELOAD, RESTART, SCALE}
+        resolve(state, service.name, kinds, "stopped meanwhile", now)
     service.quick = service.quick or quick
 
 
-def _stop_all(state: State, ticket: int, *, quick: bool, now: float) -> None:
+def stop_all(state: State, ticket: int, *, quick: bool, now: float) -> None:
     """Stop everything; asked for a second time, at once."""
     quick = quick or state.stopping
     if not state.stopping:
@@ -165,15 +212,16 @@ def _want(state: State, spec: ServiceSpec, now: float) -> bool:
     if service is None:
         state.services[spec.name] = Service(spec.name, generation)
         return True
-    for slot in service.slots.values():
-        slot.backoff.reset()
-    if service.wanted == RUNNING and spec.reload == "signal" and spec == service.spec:
+    service.start_afresh()
+    if service.active and service.begun and spec.reload == "signal" and spec == service.spec:
+        service.generations[service.target.generation].workers = spec.workers
         service.hup = {worker.id for worker in service.workers.values() if worker.serving}
         return True
     service.generations[generation.number] = generation
     service.target = Target(generation.number)
-    if service.wanted != RUNNING:
+    if not (service.active and service.begun):  # there is nothing to roll from
         service.settled = service.target
+    service.failed = None
     if service.wanted == REMOVED:
         resolve(state, service.name, {STOP}, "wanted again before it had stopped", now)
         service.wanted, service.quick = RUNNING, False

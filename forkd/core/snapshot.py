@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from forkd.core import order
 from forkd.core.commands import SIGNALS
-from forkd.core.state import REMOVED, RUNNING
+from forkd.core.service import REMOVED, RUNNING
 
 if TYPE_CHECKING:
-    from forkd.core.state import Incarnation, Service, State
+    from forkd.core.incarnation import Exit, Incarnation
+    from forkd.core.service import Service
+    from forkd.core.state import State
 
 
-def take(state: State, now: float) -> dict[str, Any]:
-    """Return the launcher's and each service's state as plain data."""
+def take(state: State, now: float, detailed: str | None) -> dict[str, Any]:
+    """Return the launcher's and each service's state as plain data; of the `detailed` one with its slots' last exits."""
     last = state.last_reload
     return {
         "forkd": {
@@ -24,7 +27,7 @@ def take(state: State, now: float) -> dict[str, Any]:
             "generation": state.generation,
             "last_reload": last and {"at": last.at, "ok": last.ok, "error": last.error},
         },
-        "services": [_service(service, now) for service in state.services.values()],
+        "services": [_service(s, now, detailed=s.name == detailed) for s in state.services.values()],
     }
 
 
@@ -33,17 +36,21 @@ def _launcher_state(state: State) -> str:
         return "stopping"
     if state.pending or state.reading is not None or any(t.kind == "reload" for t in state.tickets):
         return "reloading"
-    states = {service_state(service) for service in state.services.values()}
-    return "starting" if "starting" in states else "running"
+    started = all(service_state(s) != "starting" or order.hindrance(state, s) for s in state.services.values())
+    return "running" if started else "starting"
 
 
 def service_state(service: Service) -> str:
     """Return one of the service states of the contract."""
     if service.wanted != RUNNING:
         return "stopped" if service.at_rest and service.wanted != REMOVED else "stopping"
-    if service.rolling:
+    if service.failed is not None:
+        return "failed"
+    if service.rolling and service.begun:
         return "reloading"
-    if len(service.ready_slots()) >= service.spec.workers and service.error is None:
+    if service.size and not (service.workers or _wanted(service)):
+        return "stopped"  # each of its workers has ended as its restart policy lets it
+    if service.begun and service.complete and service.error is None:
         return "running" if service.generations[service.target.generation].imported else _trouble(service)
     return _trouble(service)
 
@@ -53,16 +60,20 @@ def _trouble(service: Service) -> str:
     waits = [s.backoff.wait for s in service.slots.values()] + [g.backoff.wait for g in service.generations.values()]
     restarts = sum(slot.restarts for slot in service.slots.values())
     if service.ready():
-        full = len(service.ready()) >= service.spec.workers
+        full = len(service.ready()) >= _wanted(service)
         return "running" if full and service.error is None else "degraded" if restarts or service.error else "starting"
     return "backoff" if any(waits) else "starting"
 
 
 def _error(service: Service, state: str) -> str | None:
     """Return why a service is not as wanted: what failed to start, else how the last one ended that is missing now."""
+    if service.failed is not None:
+        return service.failed
+    if state == "starting" and service.waits:
+        return f"waits for {', '.join(service.waits)}"
     if service.error is not None or state not in {"degraded", "backoff"}:
         return service.error
-    missing = set(range(service.spec.workers)) - service.ready_slots()
+    missing = set(range(service.size)) - service.ready_slots()
     ends = [(slot.exits[-1], index) for index, slot in service.slots.items() if index in missing and slot.exits]
     if not ends:
         return None
@@ -70,28 +81,34 @@ def _error(service: Service, state: str) -> str | None:
     return f"worker {index} ended: {end.reason}"
 
 
-def _service(service: Service, now: float) -> dict[str, Any]:
+def _wanted(service: Service) -> int:
+    return len(service.wanted_slots(service.generations[service.target.generation]))
+
+
+def _service(service: Service, now: float, *, detailed: bool) -> dict[str, Any]:
     zygote = service.generations[service.target.generation].zygote
     state = service_state(service)
     return {
         "name": service.name,
         "state": state,
         "generation": service.settled.generation,
-        "wanted": service.spec.workers if service.wanted == RUNNING else 0,
+        "wanted": _wanted(service) if service.wanted == RUNNING else 0,
         "ready": len(service.ready()),
         "restarts": sum(slot.restarts for slot in service.slots.values()),
         "listen": list(service.spec.bind),
         "zygote_pid": zygote.pid if zygote is not None else None,
         "error": _error(service, state),
-        "workers": [_worker(service, w, now) for w in sorted(service.workers.values(), key=lambda w: (w.slot, w.id))],
+        "workers": [
+            _worker(service, worker, now, detailed=detailed)
+            for worker in sorted(service.workers.values(), key=lambda worker: (worker.slot, worker.id))
+        ],
     }
 
 
-def _worker(service: Service, worker: Incarnation, now: float) -> dict[str, Any]:
+def _worker(service: Service, worker: Incarnation, now: float, *, detailed: bool) -> dict[str, Any]:
     assert worker.slot is not None
-    slot = service.slot(worker.slot)
-    last = slot.exits[-1] if slot.exits else None
-    return {
+    slot, health = service.slot(worker.slot), worker.checkup
+    picture: dict[str, Any] = {
         "id": worker.id,
         "slot": worker.slot,
         "pid": worker.pid,
@@ -99,11 +116,14 @@ def _worker(service: Service, worker: Incarnation, now: float) -> dict[str, Any]
         "generation": worker.generation,
         "uptime": now - worker.born,
         "restarts": slot.restarts,
-        "last_exit": last
-        and {
-            "at": last.at,
-            "code": last.code,
-            "signal": last.signal and SIGNALS.get(last.signal, f"signal {last.signal}"),
-            "reason": last.reason,
-        },
+        "health": health and {"ok": not health.failures, "failures": health.failures, "text": health.text},
+        "last_exit": _exit(slot.exits[-1]) if slot.exits else None,
     }
+    if detailed:
+        picture["exits"] = [_exit(end) for end in slot.exits]
+    return picture
+
+
+def _exit(end: Exit) -> dict[str, Any]:
+    signal = end.signal and SIGNALS.get(end.signal, f"signal {end.signal}")
+    return {"at": end.at, "code": end.code, "signal": signal, "reason": end.reason}

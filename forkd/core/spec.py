@@ -54,6 +54,8 @@ ONE_YEAR = 31_536_000
 ONE_TEBIBYTE = 1 << 40
 UNLIMITED, LARGEST_LIMIT = -1, 1 << 62  # of setrlimit(2), as Python has them
 LARGEST_PROCESSOR = 8191  # of any kernel
+MOST_WORKERS = 10_000  # of one service
+BUILT_IN = frozenset({"healthcheck"})  # services of forkd's own, which a configuration does not name
 Seconds = Annotated[float, Unit("duration"), AtLeast(0), AtMost(ONE_YEAR)]
 Bytes = Annotated[int, Unit("size"), AtLeast(0), AtMost(ONE_TEBIBYTE)]
 RuntimeDir = Annotated[
@@ -138,7 +140,7 @@ class ServiceSpec(NamedTuple):
         ),
     ] = ()
     workers: Annotated[
-        int, Unit("count"), AtLeast(0), AtMost(10_000), Doc("worker processes, or `auto`: one per usable CPU", "4")
+        int, Unit("count"), AtLeast(0), AtMost(MOST_WORKERS), Doc("worker processes, or `auto`: one per usable CPU", "4")
     ] = 1
     topic: Annotated[
         str | None, Unit("topic"), Own, Doc("the RPC topic that the service's public methods are called on", "billing")

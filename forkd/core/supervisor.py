@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from forkd.core import facts, requests, rules, snapshot
 from forkd.core.commands import ReadConfig
 from forkd.core.events import Request
-from forkd.core.state import REMOVED, RUNNING, State
+from forkd.core.service import REMOVED, RUNNING
+from forkd.core.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +34,11 @@ class Supervisor:
     All instants are seconds of one monotonic clock, passed in.
     """
 
-    def __init__(self, config: Config, now: float) -> None:
+    def __init__(self, config: Config, now: float, *, exit_on_failed: bool = False) -> None:
+        """With `exit_on_failed` it stops everything once a service has failed for good."""
         self._state = State(config, now)
+        self._exit_on_failed = exit_on_failed
+        self._failed = False
         self._planned_at = now
         self._promised: float | None = None
         self._observed = True
@@ -44,6 +48,11 @@ class Supervisor:
     def done(self) -> bool:
         """Whether it was told to stop and nothing is alive."""
         return self._state.stopping and not self._state.services
+
+    @property
+    def failed(self) -> bool:
+        """Whether it stops, or has, because a service failed for good."""
+        return self._failed
 
     def observe(self, event: Event, now: float) -> None:
         """Write down what happened; nothing is decided before the next plan."""
@@ -67,13 +76,14 @@ class Supervisor:
         if self._observed:
             self._promised = self._planned_at
             return self._promised
-        due = [rules.next_deadline(service, self._planned_at) for service in self._state.services.values()]
+        state = self._state
+        due = [rules.next_deadline(state, service, self._planned_at) for service in state.services.values()]
         self._promised = min((at for at in due if at is not None), default=None)
         return self._promised
 
-    def snapshot(self, now: float) -> dict[str, Any]:
-        """Return a picture of now for people; instants in it are monotonic."""
-        return snapshot.take(self._state, now)
+    def snapshot(self, now: float, service: str | None = None) -> dict[str, Any]:
+        """Return a picture of now for people; instants in it are monotonic. Of `service` it tells the last exits."""
+        return snapshot.take(self._state, now, service)
 
     def take_news(self) -> list[News]:
         """Return what happened since this was last called."""
@@ -81,6 +91,9 @@ class Supervisor:
         return news
 
     def _apply_rules(self, now: float) -> Iterator[Command]:
+        if self._exit_on_failed and not self._state.stopping and any(s.failed for s in self._state.services.values()):
+            self._failed = True
+            requests.stop_all(self._state, 0, quick=False, now=now)
         # What starts comes before what stops: an address that moves from one service to another stays open.
         for service in sorted(self._state.services.values(), key=lambda one: one.wanted != RUNNING):
             yield from rules.apply(self._state, service, now)
@@ -94,7 +107,8 @@ class Supervisor:
         self._promised = None
         if not late:
             return
-        lost = now - self._planned_at
+        lost, self._state.awake_since = now - self._planned_at, now
         for _, one in self._state.living.values():
             if one.deadline is not None:
                 one.deadline += lost
+            one.silent_at = None

@@ -9,7 +9,7 @@ from forkd.core.state import LastReload, Ticket
 if TYPE_CHECKING:
     from forkd.core.state import State
 
-RELOAD, RESTART, STOP = "reload", "restart", "stop"
+RELOAD, RESTART, STOP, SCALE, SIGNAL = "reload", "restart", "stop", "scale", "signal"
 
 
 def issue(state: State, kind: str, number: int, services: set[str], now: float) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from forkd import process
-from forkd.core.commands import ReadConfig, Retire, Signal, Spawn, StartZygote
+from forkd.core.commands import Look, ReadConfig, Retire, Signal, Spawn, StartZygote
 from forkd.core.events import Reload, Stop
 from forkd.kernel.birth import become_zygote
 from forkd.kernel.children import kill_children
@@ -80,6 +80,8 @@ class Kernel:
                 return self._nursery.begin(command)
             case Signal():
                 return self._nursery.signal(command)
+            case Look():
+                return self._nursery.look(command)
             case Retire():
                 return self._nursery.retire(command)
 

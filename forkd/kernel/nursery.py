@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from forkd import channel, interpreter, process, scoreboard
 from forkd.core.commands import Spawn
-from forkd.core.events import Exited, Failed, Ready, Started
+from forkd.core.events import Exited, Failed, Ready, Seen, Started
 from forkd.errors import ChannelClosed, ForkdError, ProtocolError
 from forkd.kernel import children, hearing
 from forkd.kernel.guards import Guards
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from forkd.channel import Channel
-    from forkd.core.commands import Retire, Signal, StartZygote
+    from forkd.core.commands import Look, Retire, Signal, StartZygote
     from forkd.core.events import Event
     from forkd.core.spec import ServiceSpec
     from forkd.kernel.selector import Selector
@@ -80,6 +80,11 @@ class Nursery:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one.pid, command.signal)
         return []
+
+    def look(self, command: Look) -> list[Event]:
+        """See on a worker's scoreboard when it gave its last sign of life."""
+        counters = self.counters(command.id)
+        return [Seen(command.id, counters.heartbeat)] if counters is not None else []
 
     def retire(self, command: Retire) -> list[Event]:
         """Let the generation's zygote end after its last worker, and close the listeners that nobody else needs."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from forkd.core.commands import ABRT, KILL, QUIT, TERM, ReadConfig, Retire, Signal, Spawn, StartZygote
-from forkd.core.events import ConfigRead, ConfigRefused, Exited, Failed, Ready, Started
+from forkd.core.commands import ABRT, KILL, QUIT, TERM, Look, ReadConfig, Retire, Signal, Spawn, StartZygote
+from forkd.core.events import ConfigRead, ConfigRefused, Exited, Failed, Ready, Seen, Started
 from forkd.core.spec import Config, ServiceSpec
 from forkd.core.supervisor import Supervisor
 
@@ -17,20 +17,22 @@ if TYPE_CHECKING:
 
 def service(name: str = "shop", **keys: Any) -> ServiceSpec:
     """Return a spec with the tests' defaults."""
-    return ServiceSpec(name, "wsgi", **keys)
+    return ServiceSpec(name, "wsgi", **{"hang_timeout": 0.0, **keys})
 
 
 class Puppet:
     """Everything imports, becomes ready and stops at once, but what the test put into one of the sets."""
 
-    def __init__(self, *specs: ServiceSpec) -> None:
+    def __init__(self, *specs: ServiceSpec, silent: str = "", exit_on_failed: bool = False) -> None:
+        """No worker of the service `silent` gets ready unless the test says so."""
         self.config = Config("/run/forkd", services=specs)
-        self.supervisor = Supervisor(self.config, 0.0)
+        self.supervisor = Supervisor(self.config, 0.0, exit_on_failed=exit_on_failed)
         self.now = 0.0
         self.commands: list[Command] = []
         self.news: list[News] = []
         self.problems: tuple[str, ...] = ()
         self.bad_imports: set[int] = set()  # generations
+        self.silent = silent
         self.slow_imports: set[int] = set()
         self.no_ports: set[int] = set()  # generations whose zygote cannot be started
         self.bad_slots: set[tuple[int, int]] = set()  # (generation, slot)
@@ -38,6 +40,7 @@ class Puppet:
         self.stubborn: set[int] = set()  # signals that nobody heeds
         self.unborn: set[int] = set()  # generations whose workers never announce themselves
         self.lingering: set[int] = set()  # generations whose zygotes do not exit when they are retired
+        self.hung_since: dict[int, float] = {}  # when a worker gave its last sign of life
         self._zygotes: dict[int, tuple[str, int]] = {}  # id: service and generation
         self.run()
 
@@ -78,8 +81,8 @@ class Puppet:
         return [news for news in self.news if news.kind == kind]
 
     def status(self, name: str = "shop") -> dict[str, Any]:
-        """Return the snapshot of one service."""
-        services = self.supervisor.snapshot(self.now)["services"]
+        """Return the snapshot of one service, in detail."""
+        services = self.supervisor.snapshot(self.now, name)["services"]
         found: dict[str, Any] = next(s for s in services if s["name"] == name)
         return found
 
@@ -104,12 +107,14 @@ class Puppet:
                 self._zygotes[id] = spec.name, generation
                 return self._import(id, generation)
             case Spawn(id, zygote, slot):
-                return self._start(id, self._zygotes[zygote][1], slot)
+                return self._start(id, *self._zygotes[zygote], slot)
             case Retire(name, generation):
                 retired = [id for id, home in self._zygotes.items() if home == (name, generation)]
                 return [Exited(id, 0, None) for id in retired if generation not in self.lingering]
             case Signal(id, signal):
                 return self._signal(id, signal)
+            case Look(id):
+                return [Seen(id, self.hung_since.get(id, self.now))]
 
     def _import(self, id: int, generation: int) -> list[Event]:
         if generation in self.no_ports:
@@ -118,12 +123,13 @@ class Puppet:
             return [Started(id, 1000 + id), Failed(id, "KeyError: 'DSN'", "Traceback …"), Exited(id, 1, None)]
         return [Started(id, 1000 + id), *[Ready(id)] * (generation not in self.slow_imports)]
 
-    def _start(self, id: int, generation: int, slot: int) -> list[Event]:
+    def _start(self, id: int, name: str, generation: int, slot: int) -> list[Event]:
         if generation in self.unborn:
             return []
+        not_silent = name != self.silent and (generation, slot) not in self.silent_slots
         if (generation, slot) in self.bad_slots:
             return [Started(id, 1000 + id), Failed(id, "OSError: no database"), Exited(id, 1, None)]
-        return [Started(id, 1000 + id), *[Ready(id)] * ((generation, slot) not in self.silent_slots)]
+        return [Started(id, 1000 + id), *[Ready(id)] * not_silent]
 
     def _signal(self, id: int, signal: int) -> list[Event]:
         if signal in self.stubborn or signal not in {TERM, QUIT, ABRT, KILL}:

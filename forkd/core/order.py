@@ -1,0 +1,50 @@
+"""Which service starts after which, and stops before it; once it has begun, a service outlives what it came after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from forkd.core.service import Service
+    from forkd.core.state import State
+
+
+def begin(state: State, service: Service) -> bool:
+    """Tell whether a service may start, or has: each one that it comes after was ready once since it stopped last."""
+    if service.begun:
+        return True
+    waits = [name for name in service.spec.after if not _is_ready(state, name)]
+    if waits and waits != service.waits:
+        state.tell("waiting", service, text=f"waits for {', '.join(waits)}")
+    service.waits, service.begun = waits, not waits
+    return service.begun
+
+
+def is_held(state: State, service: Service) -> bool:
+    """Tell whether a service that is to stop must not yet: one that comes after it stops first."""
+    if service.quick:
+        return False
+    return any(
+        service.name in other.spec.after and not other.active and not other.at_rest
+        for other in state.services.values()
+    )
+
+
+def hindrance(state: State, service: Service) -> str | None:
+    """Return what keeps a service from starting for as long as nobody does anything about it; None for nothing."""
+    for name in service.waits:
+        other = state.services.get(name)
+        if other is None or not other.active:
+            return f"waits for {name}, which is {'not there' if other is None else 'failed' if other.failed else 'stopped'}"
+        if other.error is not None or (not other.begun and hindrance(state, other) is not None):
+            return f"waits for {name}: {other.error or hindrance(state, other)}"
+    return None
+
+
+def _is_ready(state: State, name: str) -> bool:
+    """Tell whether every worker that a service is to have serves, be it an older one that is about to be replaced."""
+    other = state.services.get(name)
+    if other is None or not (other.active and other.begun):
+        return False
+    generation = other.generations[other.settled.generation]
+    return generation.imported and {w.slot for w in other.ready()}.issuperset(other.wanted_slots(generation))

@@ -1,0 +1,102 @@
+"""Who is to be replaced though it lives: workers that give no sign of life, and those that are old enough.
+
+A worker that was silent for `hang_timeout` is looked at a second time CONFIRM seconds later: what has just been
+woken up, with a machine that slept, has its chance to beat.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forkd.core.commands import STACKS, TERM, Look, Signal
+from forkd.core.failures import of_worker
+from forkd.core.incarnation import READY, STOPPING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from forkd.core.commands import Command
+    from forkd.core.incarnation import Incarnation
+    from forkd.core.service import Service
+    from forkd.core.state import State
+
+CONFIRM = 1.0  # seconds
+_GOLDEN = 0.6180339887498949  # its multiples spread evenly over the unit interval, however many there are
+
+
+def look(state: State, service: Service, now: float) -> Iterator[Command]:
+    """Look at all workers once one must be looked at: few wake-ups are better than many."""
+    watched = [worker for worker in service.ready() if _look_at(state, service, worker) is not None]
+    if not any(_is_due(_look_at(state, service, worker), now) for worker in watched):
+        return
+    for worker in watched:
+        if not worker.looking:
+            worker.looking = True
+            yield Look(worker.id)
+
+
+def seen(state: State, service: Service, worker: Incarnation, beat_at: float, now: float) -> None:
+    """Write down when a worker gave its last sign of life, and whether it has been silent for too long."""
+    worker.looking = False
+    worker.beat_at = max(worker.beat_at, beat_at)
+    timeout = service.generations[worker.generation].spec.hang_timeout
+    if not timeout or worker.phase != READY or max(worker.beat_at, state.awake_since) + timeout > now:
+        worker.silent_at = None
+    elif worker.silent_at is None:
+        worker.silent_at = now
+    elif now >= worker.silent_at + CONFIRM and not worker.hung:
+        worker.hung = True
+        worker.error = f"hung: no heartbeat for {timeout:g} s"
+        state.tell("hung", service, worker, text=worker.error)
+
+
+def give_up_hung(state: State, service: Service, now: float) -> Iterator[Command]:
+    """Have those that hang dump their stacks and stop; their slots are free at once."""
+    for worker in service.ready():
+        if worker.hung:
+            worker.phase, worker.draining = STOPPING, True
+            spec = service.generations[worker.generation].spec
+            worker.deadline = now + spec.kill_timeout
+            if spec.restart.policy == "always":
+                of_worker(state, service, worker, worker.error or "hung", now)
+            yield Signal(worker.id, STACKS)
+            yield Signal(worker.id, TERM)
+
+
+def retire_old(state: State, service: Service, now: float) -> None:
+    """Have those replaced that are as old as `recycle` lets them get."""
+    for worker in service.ready():
+        if worker.due is None and _is_due(_old_at(service, worker), now):
+            reason = f"{now - worker.born:.0f} s old"
+            worker.due = f"recycled: {reason}"
+            state.tell("recycling", service, worker, text=reason)
+
+
+def next_deadline(state: State, service: Service) -> Iterator[float]:
+    """Yield the instants at which somebody must be looked at or gets too old."""
+    for worker in service.ready():
+        if (look_at := _look_at(state, service, worker)) is not None and not worker.looking:
+            yield look_at
+        if worker.due is None and (old_at := _old_at(service, worker)) is not None:
+            yield old_at
+
+
+def _is_due(at: float | None, now: float) -> bool:
+    return at is not None and at <= now
+
+
+def _look_at(state: State, service: Service, worker: Incarnation) -> float | None:
+    timeout = service.generations[worker.generation].spec.hang_timeout
+    if not timeout:
+        return None
+    if worker.silent_at is not None:
+        return worker.silent_at + CONFIRM
+    return max(worker.beat_at, state.awake_since) + timeout
+
+
+def _old_at(service: Service, worker: Incarnation) -> float | None:
+    """When it is too old: sooner by up to `jitter`, so that those born together do not all go together."""
+    recycle = service.generations[worker.generation].spec.recycle
+    if not recycle.age:
+        return None
+    return worker.born + recycle.age * (1 - recycle.jitter * (worker.id * _GOLDEN % 1))
