@@ -99,11 +99,14 @@ def _exited(state: State, service: Service, one: Incarnation, fact: Exited, now:
     policy = service.generations[one.generation].spec.restart.policy
     if one.asked or (one.draining and policy == "always"):
         return  # counted already, as far as it counts
-    if policy == "never" or (policy == "on-failure" and fact.code == 0 and not one.hung):
+    done = policy == "on-failure" and fact.code == 0 and not one.hung
+    if (done or policy == "never") and all(worker.slot != one.slot for worker in service.workers.values()):
         service.slot(one.slot).last = True
-    if one.ready_at is None and not (service.slot(one.slot).last and fact.code == 0):
+    if done:
+        return
+    if one.ready_at is None:
         failures.of_start(state, service, one, end.reason, now)
-    elif not service.slot(one.slot).last:
+    else:
         failures.of_worker(state, service, one, end.reason, now)
 
 

@@ -38,7 +38,7 @@ def climb(service: Service, now: float) -> Iterator[Command]:
             continue
         spec = service.generations[one.generation].spec
         in_vain = one.phase == STARTING and not one.asked
-        if one.phase == STARTING:
+        if in_vain:
             one.error = one.error or f"not ready within {spec.start_timeout:g} s"
         if one.pid is None or one.aborted or one.quit:
             yield from _kill(one)

@@ -36,6 +36,8 @@ def hindrance(state: State, service: Service) -> str | None:
         other = state.services.get(name)
         if other is None or not other.active:
             return f"waits for {name}, which is {'not there' if other is None else 'failed' if other.failed else 'stopped'}"
+        if (end := _ended_badly(other)) is not None:
+            return f"waits for {name}: {end}"
         if other.error is not None or (not other.begun and hindrance(state, other) is not None):
             return f"waits for {name}: {other.error or hindrance(state, other)}"
     return None
@@ -47,4 +49,13 @@ def _is_ready(state: State, name: str) -> bool:
     if other is None or not (other.active and other.begun):
         return False
     generation = other.generations[other.settled.generation]
-    return generation.imported and {w.slot for w in other.ready()}.issuperset(other.wanted_slots(generation))
+    serves = {w.slot for w in other.ready()}.issuperset(other.wanted_slots(generation))
+    return generation.imported and serves and _ended_badly(other) is None
+
+
+def _ended_badly(service: Service) -> str | None:
+    """Return how a worker ended that nobody follows by its restart policy, and that did not do what it was there for."""
+    for index, slot in service.slots.items():
+        if slot.last and slot.exits[-1].code != 0 and index < service.size:
+            return f"worker {index} ended: {slot.exits[-1].reason}"
+    return None

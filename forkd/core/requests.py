@@ -39,7 +39,7 @@ def observe(state: State, request: Request, now: float) -> None:
 
 def read_next(state: State) -> bool:
     """Tell whether the configuration is to be read now, and mark the waiting reloads as being served."""
-    running = [service for service in state.services.values() if service.wanted == RUNNING]
+    running = [service for service in state.services.values() if service.active]
     busy = state.reading is not None or any(s.rolling or len(s.generations) > MOST - 1 for s in running)
     if busy or not state.pending or state.stopping:
         return False
@@ -89,9 +89,9 @@ def _restart(state: State, request: Restart, now: float) -> None:
     chosen = [s for s in state.services.values() if request.service in {None, s.name} and s.wanted != REMOVED]
     for service in chosen:
         service.start_afresh()
-        if service.active:
+        if service.active and service.begun:
             service.target = Target(service.target.generation, state.last_id + 1)
-        else:
+        elif not service.active:
             _start_again(state, service, now)
     issue(state, RESTART, request.ticket, {service.name for service in chosen}, now)
 

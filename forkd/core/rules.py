@@ -47,7 +47,7 @@ def apply(state: State, service: Service, now: float) -> Iterator[Command]:
     what heeds it: a pass that yields nothing must leave nothing to the next one.
     """
     yield from _send_owed(service)
-    if not service.active and order.is_held(state, service):
+    if not (service.active or service.at_rest) and order.is_held(state, service):
         yield from ladder.climb(service, now)
         return
     if not service.active:
@@ -55,8 +55,8 @@ def apply(state: State, service: Service, now: float) -> Iterator[Command]:
             yield from ladder.stop(service, worker, now)
     elif order.begin(state, service):
         yield from _start_zygotes(state, service, now)
+        yield from vigil.give_up_hung(service, now)
         yield from vigil.look(state, service, now)
-        yield from vigil.give_up_hung(state, service, now)
         vigil.retire_old(state, service, now)
         yield from _stop_replaced(service, now)
     ladder.hurry(service, now)
@@ -178,11 +178,16 @@ def _stop_replaced(service: Service, now: float) -> Iterator[Command]:
             go = True
         else:
             surplus = worker.slot not in range(service.size)
-            kept = service.rolling and service.matches(worker, service.settled)  # for a rollback
-            go = surplus and (enough or (spare > 0 and not kept))
+            go = surplus and (enough or (spare > 0 and not _is_kept(service, worker)))
         if go:
             spare -= worker.phase == READY
             yield from ladder.stop(service, worker, now)
+
+
+def _is_kept(service: Service, worker: Incarnation) -> bool:
+    """Tell whether a worker would be wanted again after a rollback."""
+    before = service.generations[service.settled.generation]
+    return service.rolling and service.matches(worker, service.settled) and worker.slot in range(before.workers)
 
 
 def _keepers(service: Service) -> dict[int | None, Incarnation]:
@@ -211,7 +216,7 @@ def _conclude(state: State, service: Service, now: float) -> None:
         service.begun = False
         resolve(state, service.name, {RELOAD, STOP}, None, now)
     elif service.active and not service.begun and (why := order.hindrance(state, service)) is not None:
-        resolve(state, service.name, {RELOAD, RESTART}, why, now)
+        resolve(state, service.name, {RELOAD, RESTART, SCALE}, why, now)
 
 
 def _retire(service: Service) -> Iterator[Command]:

@@ -48,17 +48,16 @@ def seen(state: State, service: Service, worker: Incarnation, beat_at: float, no
         worker.hung = True
         worker.error = f"hung: no heartbeat for {timeout:g} s"
         state.tell("hung", service, worker, text=worker.error)
+        if service.generations[worker.generation].spec.restart.policy == "always":
+            of_worker(state, service, worker, worker.error, now)
 
 
-def give_up_hung(state: State, service: Service, now: float) -> Iterator[Command]:
+def give_up_hung(service: Service, now: float) -> Iterator[Command]:
     """Have those that hang dump their stacks and stop; their slots are free at once."""
     for worker in service.ready():
         if worker.hung:
             worker.phase, worker.draining = STOPPING, True
-            spec = service.generations[worker.generation].spec
-            worker.deadline = now + spec.kill_timeout
-            if spec.restart.policy == "always":
-                of_worker(state, service, worker, worker.error or "hung", now)
+            worker.deadline = now + service.generations[worker.generation].spec.kill_timeout
             yield Signal(worker.id, STACKS)
             yield Signal(worker.id, TERM)
 

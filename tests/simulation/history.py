@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forkd.core import events, loop
+from forkd.core.spec import RecycleSpec
 from forkd.core.supervisor import Supervisor
 from tests.simulation import reloads
 from tests.simulation.orders import Violation
@@ -61,7 +62,7 @@ class History:
             loop.run(self.watch, self.kernel, lambda news: None)  # type: ignore[arg-type]
             self._check_end()
         except Stuck:
-            violation = "the loop sleeps for ever"
+            violation = f"the loop sleeps for ever: {self._missing()}"
         except Violation as error:
             now, step = self.world.timeline.now, self.watch.steps
             violation = f"{error} (step {step}, t={now:.3f})"
@@ -92,7 +93,8 @@ class History:
         self._healed_at = self.world.timeline.now
         self._phase = self._healing
         if self.world.rng.random() < 0.7:
-            self.world.file = self.world.file._replace(runtime_dir="/run/forkd")
+            services = tuple(spec._replace(recycle=RecycleSpec()) for spec in self.world.file.services)
+            self.world.file = self.world.file._replace(runtime_dir="/run/forkd", services=services)
             self.script.ask(events.Reload)
             self._renewed = True
         if self.world.rng.random() < 0.3:
@@ -101,8 +103,11 @@ class History:
     def _healing(self) -> None:
         trouble = self._missing()
         if trouble is None:
-            self._phase = self._quiet
-            self.world.after(QUIET, self._is_quiet)
+            if any(life.spec.recycle.age for group in self.watch.ledger.workers.values() for life in group.values()):
+                self._end()  # where workers come of age it is never quiet
+            else:
+                self._phase = self._quiet
+                self.world.after(QUIET, self._is_quiet)
         elif self.world.timeline.now > self._healed_at + HEALING:
             raise Violation(f"not well {HEALING:.0f} s after the last fault: {trouble}")
 
@@ -112,8 +117,12 @@ class History:
             raise Violation(f"well, and then without a fault no more: {trouble}")
 
     def _is_quiet(self) -> None:
-        if self._deadline is not None:
+        looks = any(life.spec.hang_timeout for group in self.watch.ledger.workers.values() for life in group.values())
+        if self._deadline is not None and not looks:
             raise Violation(f"it still wants to wake up {QUIET:.0f} s after all was well")
+        self._end()
+
+    def _end(self) -> None:
         self._phase = self._trouble
         for _ in range(self.world.rng.choice((1, 1, 2))):
             self.script.ask(events.Stop, None, self.world.rng.random() < 0.3)
@@ -131,7 +140,7 @@ class History:
             return None if self.watch.done else "it does not stop"
         unanswered = ledger.tickets.keys() - self.watch.answers.keys()
         if unanswered or ledger.asked_to_read or ledger.reading is not None:
-            return f"unanswered are {sorted(unanswered)}"
+            return f"unanswered are {[ledger.tickets[number].request for number in sorted(unanswered)]}"
         shown = self._shown()
         if shown.keys() != ledger.configured.keys():
             return f"there are {sorted(shown)}, configured are {sorted(ledger.configured)}"
@@ -140,21 +149,36 @@ class History:
                 if service["state"] != "stopped":
                     return f"{name} is {service['state']}, not stopped"
                 continue
+            if name in ledger.given_up or self._waits(name):
+                continue
             if (name, service["generation"]) not in ledger.generations:
                 return f"of {name} nothing has begun: what was stopped goes first"
             spec = ledger.generations[name, service["generation"]]
             serving = [w.slot for w in world.workers.values() if w.zygote.spec.name == name and w.serving]
             if self._renewed and spec != ledger.configured[name]:
                 return f"{name} runs with {spec} instead of {ledger.configured[name]}"
+            if any(w.hung_at is not None and w.alive and w.zygote.spec.name == name and w.zygote.spec.hang_timeout for w in world.workers.values()):
+                return f"of {name} one hangs"
             if any(life.leaving or not life.ready for life in ledger.living(name)):
                 return f"of {name} some come or go"
-            if sorted(serving) != list(range(spec.workers)) or {service["ready"], service["wanted"]} != {spec.workers}:
+            slots = sorted(ledger.slots(name, service["generation"]))
+            if sorted(serving) != slots or {service["ready"], service["wanted"]} != {len(slots)}:
                 return f"{name} has {sorted(serving)}, shown as {service['ready']} of {service['wanted']}"
             zygotes = [z for z in world.zygotes.values() if z.alive and z.spec.name == name]
             imported = [ledger.lives[z.id].ready for z in zygotes]
-            if service["state"] != "running" or len(imported) != 1 or None in imported:
+            well = "running" if slots or not ledger.sizes[name, service["generation"]] else "stopped"
+            if service["state"] != well or len(imported) != 1 or None in imported:
                 return f"{name} is {service['state']}: {service['error']}"
         return None
+
+    def _waits(self, name: str) -> bool:
+        """Tell whether a service waits for ever, for one that was stopped or given up."""
+        ledger = self.watch.ledger
+        if name in ledger.begun:
+            return False
+        after = ledger.specs[name, ledger.current(name)].after
+        undone = {service for service, _ in ledger.undone}
+        return any(ledger.stops(other) or other in undone or self._waits(other) for other in after)
 
     def _check_end(self) -> None:
         ledger = self.watch.ledger

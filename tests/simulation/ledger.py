@@ -5,6 +5,7 @@ Kept apart from the World: the supervisor can only be blamed for what it could k
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkd.core import commands, events
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 LATE = 1.0  # a wake-up later than this must not be held against a process
 
 
-Request = events.Reload | events.Restart | events.Stop
+Request = events.Reload | events.Restart | events.Stop | events.Scale | events.SignalWorkers
 
 
 class Asked(NamedTuple):
@@ -31,10 +32,12 @@ class Life:
 
     In its present phase it has `pardon` seconds more than its timeout at least, and `slack` at most, because the
     launcher or the machine stood still; `doubtful` is set once something happened for which the supervisor may have wanted its end.
+    `due`: it is to be replaced though it serves. `beat` is its last known sign of life, `silent` when it was first found
+    to have given none for too long.
     """
 
-    __slots__ = ("born", "doubtful", "draining", "exited", "failed", "generation", "id", "pardon", "ready", "signals",
-                 "slack", "slot", "spec", "started", "zygote")  # fmt: skip
+    __slots__ = ("beat", "born", "doubtful", "draining", "due", "exited", "failed", "generation", "hung", "id", "pardon",
+                 "ready", "signals", "silent", "slack", "slot", "spec", "started", "zygote")  # fmt: skip
 
     def __init__(self, id: int, generation: int, spec: ServiceSpec, born: float) -> None:
         self.id, self.generation, self.spec, self.born = id, generation, spec, born
@@ -47,7 +50,9 @@ class Life:
         self.exited: float | None = None
         self.signals: dict[int, float] = {}
         self.pardon = self.slack = 0.0
-        self.doubtful = False
+        self.doubtful = self.due = self.hung = False
+        self.beat = born
+        self.silent: float | None = None
 
     def enter_phase(self) -> None:
         """Begin to count anew how long it has had."""
@@ -60,13 +65,18 @@ class Life:
 
     @property
     def asked(self) -> bool:
-        """Whether the launcher told it to stop."""
-        return commands.TERM in self.signals or commands.QUIT in self.signals
+        """Whether the launcher told it to stop, for another reason than that it hangs."""
+        return (commands.TERM in self.signals and not self.hung) or commands.QUIT in self.signals
 
     @property
     def leaving(self) -> bool:
         """Whether it is on its way out, asked or not."""
         return self.draining is not None or bool(self.signals.keys() - {commands.HUP})
+
+    @property
+    def replaced_in_any_case(self) -> bool:
+        """Whether its slot is free as soon as it stops of its own accord, however it ends."""
+        return self.spec.restart.policy == "always"
 
     @property
     def serving(self) -> bool:
@@ -95,6 +105,16 @@ class Ledger:
         self.closed: set[str] = set()  # services that were retired because they stop
         self.emptied: dict[tuple[str, int], float] = {}  # when the last worker of a generation died
         self.waits = Waits()
+        self.generation = 1  # the newest that was read
+        self.sizes = {(spec.name, 1): spec.workers for spec in config.services}  # how many workers each is to have
+        self.specs = {(spec.name, 1): spec for spec in config.services}
+        self.owed: Counter[tuple[int, int]] = Counter()  # signals that operators send: to whom, and which
+        self.done: set[tuple[str, int]] = set()  # slots that nobody follows in
+        self.undone: set[tuple[str, int]] = set()  # those of them whose last worker did not end well
+        self.given_up: set[str] = set()  # services that failed for good
+        self.ends: dict[str, list[float]] = {}  # when something of a service failed
+        self.begun: set[str] = set()
+        self.awake = 0.0  # no silence before this instant counts
         self.asked_to_read: list[events.Reload] = []
         self.reading: list[events.Reload] | None = None
         self.stopping = False
@@ -112,6 +132,7 @@ class Ledger:
                 self.reading, self.asked_to_read = self.asked_to_read, []
             case commands.StartZygote(id, generation, spec):
                 self.generations[spec.name, generation] = spec
+                self.begun.add(spec.name)
                 self.retired.pop((spec.name, generation), None)
                 self.closed.discard(spec.name)
                 self.lives[id] = self.zygotes.setdefault(spec.name, {})[id] = Life(id, generation, spec, now)
@@ -120,6 +141,8 @@ class Ledger:
                 self.lives[id] = life = Life(id, parent.generation, parent.spec, now)
                 life.slot, life.zygote = slot, zygote
                 self.workers.setdefault(life.service, {})[id] = life
+            case commands.Signal(id, number) if self.owed[id, number]:
+                self.owed[id, number] -= 1
             case commands.Signal(id, number):
                 self.lives[id].signals[number] = now
                 self.lives[id].enter_phase()
@@ -132,6 +155,10 @@ class Ledger:
     def tell(self, event: events.Event, now: float) -> None:
         """Write down an event that the supervisor is about to observe."""
         match event:
+            case events.Recycle() | events.Health() | events.Seen():
+                life = self.lives[event.id]
+                if life.exited is None and life.slot is not None:
+                    self._of_worker(life, event, now)
             case events.Started() | events.Ready() | events.Failed() | events.Draining() | events.Exited():
                 life = self.lives[event.id]
                 if life.exited is None:  # else it comes late
@@ -150,19 +177,29 @@ class Ledger:
                 life.started = life.started or now
             case events.Ready():
                 if life.started is not None and not life.leaving:
-                    life.ready = life.ready or now
+                    if life.ready is None:
+                        life.ready = life.beat = now
                     if life.slot is None:
                         self._doubt({life.service})  # it may serve instead of an older generation
             case events.Failed():
                 life.failed = life.failed or now
             case events.Draining():
                 if life.slot is not None and not life.leaving:
-                    self.waits.ended(life, now)
+                    if life.replaced_in_any_case:
+                        self.waits.ended(life, now)
+                        if life.ready is None:
+                            self._ended(life, now)
                     life.enter_phase()
                     life.draining = now
             case events.Exited():
-                if life.slot is None or not (life.asked or life.draining):
-                    self.waits.ended(life, now, retired=(life.service, life.generation) in self.retired)
+                in_time = life.signals.get(commands.KILL, now) < life.born + life.spec.start_timeout
+                unwanted = life.started is None and life.doubtful and commands.KILL in life.signals and in_time
+                counted = life.asked or unwanted or (life.draining is not None and life.replaced_in_any_case)
+                if life.slot is None or not counted:
+                    self._mark_done(life, event)
+                    if not self._is_done(life, event):
+                        self.waits.ended(life, now, retired=(life.service, life.generation) in self.retired)
+                        self._ended(life, now)
                 life.exited = now
                 self._blame(life)
                 del (self.zygotes if life.slot is None else self.workers)[life.service][life.id]
@@ -171,6 +208,59 @@ class Ledger:
                     self.emptied[key] = now
                     if key in self.retired:
                         self._time_zygotes(*key)
+
+    def _of_worker(self, life: Life, event: events.Recycle | events.Health | events.Seen, now: float) -> None:
+        match event:
+            case events.Recycle():
+                life.due = life.due or life.serving
+            case events.Health():
+                if event.unhealthy and life.serving and not life.due:
+                    life.due = True
+                    self.waits.ended(life, now)
+                    self._ended(life, now)
+            case events.Seen():
+                life.beat = max(life.beat, event.beat_at)
+                silent = life.serving and max(life.beat, self.awake) + life.spec.hang_timeout <= now
+                life.silent = (now if life.silent is None else life.silent) if silent else None
+
+    def _ended(self, life: Life, now: float) -> None:
+        self.ends.setdefault(life.service, []).append(now)
+
+    def _mark_done(self, life: Life, event: events.Exited) -> None:
+        ends = life.spec.restart.policy == "never" or self._is_done(life, event)
+        if life.slot is not None and ends and all(o.slot != life.slot or o is life for o in self.living(life.service)):
+            self.done.add((life.service, life.slot))
+            if event.code != 0:
+                self.undone.add((life.service, life.slot))
+
+    def _is_done(self, life: Life, event: events.Exited) -> bool:
+        return life.spec.restart.policy == "on-failure" and event.code == 0 and not life.hung and life.slot is not None
+
+    def hangs(self, life: Life, now: float) -> None:
+        """Write down that the supervisor gives a worker up."""
+        life.hung, life.draining = True, now
+        life.enter_phase()
+        if life.replaced_in_any_case:
+            self.waits.ended(life, now)
+            self._ended(life, now)
+
+    def fails(self, service: str) -> None:
+        """Write down that the supervisor gives a service up."""
+        self.given_up.add(service)
+        self._abandon_roll(service)
+        self._doubt({service})
+        for life in self.living(service):
+            if life.hung and commands.TERM not in life.signals:  # it is stopped with the others
+                life.hung, life.draining = False, None
+
+    def _abandon_roll(self, service: str) -> None:
+        settled = self.settled.get(service)
+        if settled is not None and service not in self.fresh:
+            self.dropped |= {key for key in self.sizes if key[0] == service and key[1] > settled}
+
+    def rest(self) -> None:
+        """Write down which services are to begin anew: those that were stopped and are gone."""
+        self.begun -= {s for s in self.begun if self.stops(s) and not (self.living(s) or self.zygotes.get(s))}
 
     def _time_zygotes(self, service: str, generation: int) -> None:
         """Begin to count how long a retired zygote takes."""
@@ -181,7 +271,7 @@ class Ledger:
     def _blame(self, life: Life) -> None:
         """Give up a generation that is being rolled out, once an import or a worker of it has failed."""
         unasked = not (life.asked or life.draining or life.doubtful or life.ready)
-        running = life.service in self.configured and life.service not in self.stopped | self.fresh
+        running = life.service in self.configured and life.service not in self.stopped | self.fresh | self.given_up
         if unasked and running and self.settled.get(life.service, life.generation) != life.generation:
             self.dropped.add((life.service, life.generation))
 
@@ -189,14 +279,22 @@ class Ledger:
         if config.runtime_dir != self.runtime_dir:
             return
         read = {spec.name: spec for spec in config.services}
+        self.generation += 1
         for name in {**self.configured, **read}:
             if None not in names and name not in names:
                 continue
             self.forgive(name)
-            running = name in self.configured and name not in self.stopped
+            self.ends.pop(name, None)
+            running = name in self.configured and name not in self.stopped | self.given_up and name in self.begun
             (self.fresh.discard if running else self.fresh.add)(name)
+            self.given_up.discard(name)
             if name in read:
-                self.configured[name] = read[name]
+                spec = self.configured[name] = read[name]
+                if running and spec.reload == "signal" and spec == self.specs[name, self.current(name)]:
+                    self.sizes[name, self.current(name)] = spec.workers
+                else:
+                    key = name, self.generation
+                    self.sizes[key], self.specs[key] = spec.workers, spec
             else:
                 del self.configured[name]
                 self.stopped.discard(name)
@@ -213,31 +311,65 @@ class Ledger:
         named = self.named(event)
         if isinstance(event, events.Reload):
             self.asked_to_read.append(event)
+        elif isinstance(event, events.Scale):
+            self._doubt(named)
+            for name in named - self.stopped - self.given_up:
+                for key in [key for key in self.sizes if key[0] == name]:
+                    self.sizes[key] = event.workers
+        elif isinstance(event, events.SignalWorkers):
+            for life in self._addressed(event, named):
+                self.owed[life.id, event.signal] += 1
         elif isinstance(event, events.Stop):
+            for name in named - self.stopped:
+                self._abandon_roll(name)
+            self.given_up -= named
             self.hurried |= named if event.quick else set()
             self.stopping = event.service is None
             self.stopped |= named
             self._doubt(named)
         else:
             for name in sorted(named):
-                if name in self.stopped:
+                if name in self.stopped | self.given_up:
                     self.waits.forgive_zygotes(name)
                 self.forgive(name)
+                self.ends.pop(name, None)
             self.stopped -= named
+            self.given_up -= named
             self.hurried -= named
 
     def named(self, request: Request) -> set[str]:
         """Return the services that a request is about."""
         return {name for name in self.configured if request.service in {None, name}}
 
+    def _addressed(self, request: events.SignalWorkers, named: set[str]) -> list[Life]:
+        lives = [life for name in sorted(named) for life in self.living(name) if life.started is not None]
+        if request.slot is None:
+            return lives
+        lives = [life for life in lives if life.slot == request.slot]
+        return sorted(lives, key=lambda life: (life.serving, life.id))[-1:]
+
+    def current(self, service: str) -> int:
+        """Return the newest generation of a service that was not given up: the one that it is to run."""
+        return max(number for name, number in self.sizes if name == service and (name, number) not in self.dropped)
+
+    def slots(self, service: str, generation: int) -> set[int]:
+        """Return the slots that are to have a worker of a generation."""
+        return {slot for slot in range(self.sizes[service, generation]) if (service, slot) not in self.done}
+
+    def holds(self, life: Life) -> bool:
+        """Return whether a worker has its slot to itself, as far as that depends on it."""
+        return not (life.asked or life.due) and (life.draining is None or not life.replaced_in_any_case)
+
     def rolled_back(self, service: str, to: int) -> None:
         """Write down that all after generation `to` was given up."""
-        self.dropped |= {key for key in self.generations if key[0] == service and key[1] > to}
+        self.dropped |= {key for key in self.sizes if key[0] == service and key[1] > to}
         self.forgive(service)
 
     def forgive(self, service: str) -> None:
         """Forget the failures of its slots: it is about to run something else, or again."""
         self.waits.forgive(service)
+        self.done = {key for key in self.done if key[0] != service}
+        self.undone &= self.done
         self._doubt({service})
 
     def _doubt(self, services: set[str]) -> None:
@@ -247,7 +379,17 @@ class Ledger:
 
     def stops(self, service: str) -> bool:
         """Return whether a service is to stop, or has."""
-        return self.stopping or service in self.stopped or service not in self.configured
+        return self.stopping or service in self.stopped | self.given_up or service not in self.configured
+
+    def held(self, service: str) -> bool:
+        """Return whether something that comes after a service is to stop and has not: that goes first."""
+        others = {name for name, _ in self.sizes} - {service}
+        return service not in self.hurried and any(
+            self.stops(name)
+            and service in self.specs[name, self.current(name)].after
+            and (self.living(name) or self.zygotes.get(name))
+            for name in others
+        )
 
     def populated(self, service: str, generation: int) -> bool:
         """Return whether workers of a generation live."""
@@ -271,9 +413,12 @@ class Ledger:
         A long delay is given back to all that is timed: at least the delay, at most the whole sleep. Not to a zygote
         whose time begins now, with the death of its last worker.
         """
+        if late > LATE:
+            self.awake = now
         for group in (self.zygotes, self.workers):
             for lives in group.values():
                 for life in lives.values():
+                    life.silent = None if late > LATE else life.silent
                     life.slack += slept if late > LATE else late
                     begins = life.slot is None and self.emptied.get((life.service, life.generation)) == now
                     life.pardon += late if late > LATE and not begins else 0.0

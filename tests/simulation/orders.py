@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from forkd.core import commands, rules
-from forkd.core.commands import ABRT, HUP, KILL, QUIT, TERM
+from forkd.core.commands import ABRT, HUP, KILL, QUIT, STACKS, TERM
 
 if TYPE_CHECKING:
+    from forkd.core.spec import ServiceSpec
     from tests.simulation.ledger import Ledger, Life
 
 EPSILON = 1e-6  # of rounding, in seconds
@@ -31,7 +32,12 @@ def judge(ledger: Ledger, command: commands.Command, now: float) -> None:
         case commands.Signal(id, number):
             if id not in ledger.lives:
                 raise Violation(f"signal {number} to #{id}, which never was")
+            if ledger.owed[id, number] and ledger.lives[id].exited is None:
+                return  # an operator's
             _signal(ledger, ledger.lives[id], number, now)
+        case commands.Look(id):
+            if not ledger.lives[id].serving or not ledger.lives[id].spec.hang_timeout:
+                raise Violation(f"a look at {ledger.lives[id]}")
         case commands.Retire():
             _retire(ledger, command)
         case _:
@@ -56,6 +62,27 @@ def _may_start(ledger: Ledger, service: str, id: int) -> None:
         raise Violation(f"something of {service} starts though it was stopped")
     if service not in ledger.configured:
         raise Violation(f"something of {service} starts though it was removed")
+    if service in ledger.given_up:
+        raise Violation(f"something of {service} starts though it was given up")
+
+
+def _may_begin(ledger: Ledger, spec: ServiceSpec) -> None:
+    for name in spec.after:
+        if not any(may_follow(ledger, name, number) for number in (ledger.settled.get(name), ledger.current(name))):
+            raise Violation(f"{spec.name} begins though {name} is not ready")
+
+
+def may_follow(ledger: Ledger, service: str, generation: int | None) -> bool:
+    """Tell whether what comes after a service may begin: it runs a generation, and all its workers serve."""
+    if generation is None or ledger.stops(service) or service not in ledger.begun:
+        return False
+    imported = any(
+        life.generation == generation and life.ready is not None and not life.leaving
+        for life in ledger.zygotes.get(service, {}).values()
+    )
+    serving = {life.slot for life in ledger.living(service) if life.serving}
+    undone = any(key[0] == service and key[1] < ledger.sizes[service, generation] for key in ledger.undone)
+    return imported and not undone and serving.issuperset(ledger.slots(service, generation))
 
 
 def _not_dropped(ledger: Ledger, service: str, generation: int) -> None:
@@ -66,6 +93,8 @@ def _not_dropped(ledger: Ledger, service: str, generation: int) -> None:
 def _start_zygote(ledger: Ledger, command: commands.StartZygote, now: float) -> None:
     service, generation = command.spec.name, command.generation
     _may_start(ledger, service, command.id)
+    if service not in ledger.begun:
+        _may_begin(ledger, command.spec)
     living = ledger.zygotes.get(service, {}).values()
     if any(life.generation == generation for life in living):
         raise Violation(f"{service}: generation {generation} gets a second zygote")
@@ -93,8 +122,8 @@ def _spawn(ledger: Ledger, command: commands.Spawn, now: float) -> None:
         raise Violation(f"a spawn from {zygote}, which cannot fork")
     if (service, zygote.generation) in ledger.retired:
         raise Violation(f"a spawn from {zygote}, which is retired")
-    if not 0 <= command.slot < spec.workers:
-        raise Violation(f"{service}: a spawn in slot {command.slot} of {spec.workers}")
+    if command.slot not in ledger.slots(service, zygote.generation):
+        raise Violation(f"{service}: a spawn in slot {command.slot} of {ledger.slots(service, zygote.generation)}")
     wait = ledger.waits.slot(service, command.slot)
     if now < wait.until - EPSILON:
         raise Violation(f"{service}: slot {command.slot} is filled {wait.until - now:.3f} s before its backoff is over")
@@ -103,8 +132,10 @@ def _spawn(ledger: Ledger, command: commands.Spawn, now: float) -> None:
         raise Violation(f"{service}: a spawn while {unborn} others have not announced themselves")
     counted = ledger.counted(service)
     before = ledger.generations.get((service, ledger.settled.get(service, 0)))
-    specs = [ledger.configured[service], *(life.spec for life in counted), *([before] if before else [])]
-    most = max(spec.workers for spec in specs) + max(spec.surge for spec in specs)
+    specs = [ledger.configured[service], spec, *(life.spec for life in counted), *([before] if before else [])]
+    numbers = {zygote.generation, ledger.current(service), ledger.settled.get(service, zygote.generation)}
+    sizes = [ledger.sizes[service, number] for number in numbers]
+    most = max(sizes) + max(spec.surge for spec in specs)
     if len(counted) >= most:
         raise Violation(f"{service}: a worker beside {len(counted)} others, {most} at most")
 
@@ -127,9 +158,14 @@ def _signal(ledger: Ledger, life: Life, number: int, now: float) -> None:
         _end_zygote(ledger, life, number, now)
     elif number in {ABRT, KILL}:
         _force(life, number, now)
+    elif number == STACKS:
+        if not life.hung:
+            raise Violation(f"{life} is to dump its stacks, and nobody asked")
     elif number == QUIT:
         if not ledger.stops(life.service):
             raise Violation(f"QUIT to {life}, whose service is not stopped")
+    elif ledger.stops(life.service) and ledger.held(life.service) and not life.hung:
+        raise Violation(f"TERM to {life} before what comes after {life.service} has stopped")
     elif life.serving:
         _stop(ledger, life)
 
@@ -154,6 +190,8 @@ def force_due(life: Life) -> float | None:
         return None
     if ABRT in signals or QUIT in signals:
         return max(signals.get(ABRT, 0.0), signals.get(QUIT, 0.0)) + spec.kill_timeout
+    if life.hung:
+        return signals[TERM] + spec.kill_timeout if TERM in signals else life.draining
     leaving = [when for when in (signals.get(TERM), life.draining) if when is not None]
     if leaving:
         return min(leaving) + spec.stop_timeout
@@ -195,10 +233,10 @@ def _stop(ledger: Ledger, life: Life) -> None:
     others = [other for other in ledger.living(service) if other.serving and other is not life]
     if any(other.slot == life.slot for other in others):
         return
-    specs = [spec for (name, number), spec in ledger.generations.items()
-             if name == service and (name, number) not in ledger.retired]  # fmt: skip
+    keys = [key for key in ledger.sizes if key[0] == service and key not in ledger.retired]
     assert life.slot is not None
-    if any(life.slot >= spec.workers <= len(others) for spec in specs):
+    serving = {other.slot for other in others}
+    if any(life.slot >= ledger.sizes[k] and (ledger.sizes[k] <= len(others) or serving >= ledger.slots(*k)) for k in keys):
         return  # its slot is gone, and enough serve without it
     zygotes = ledger.zygotes[service].values()
     if any(z.spec.reload == "restart" and z.ready is not None and not z.leaving for z in zygotes):
@@ -212,5 +250,7 @@ def _retire(ledger: Ledger, command: commands.Retire) -> None:
         raise Violation(f"{key} is retired and never was")
     if key in ledger.retired:
         raise Violation(f"{key} is retired twice")
+    if ledger.stops(command.service) and ledger.held(command.service):
+        raise Violation(f"{key} is retired before what comes after it has stopped")
     if ledger.populated(*key) and not ledger.stops(command.service):
         raise Violation(f"{key} is retired while workers of it live")

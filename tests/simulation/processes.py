@@ -18,6 +18,8 @@ class Code(NamedTuple):
 
 
 GOOD = Code()
+AWAKE = 0.5  # seconds after which what was thawed has given a sign of life
+USR1 = 10
 BAD = ("import fails", "import hangs", "dies in import", "fails at start", "dies at start", "never ready")
 
 
@@ -119,6 +121,8 @@ class Worker:
         self.pid = 0
         self.alive = True
         self.serving = self.draining = False
+        self.hung_at: float | None = None
+        self.pending: set[int] = set()
         hit = world.faults.hit
         self.deaf = frozenset(number for number, kind in _DEAF.items() if hit(kind))
 
@@ -157,6 +161,14 @@ class Worker:
             world.after(world.some(0.01, 40.0), lambda: self.fall(None, world.rng.choice((9, 11))))
         if hit("exits unasked"):
             world.after(world.some(0.01, 40.0), lambda: self.fall(world.rng.choice((0, 1, 3)), None))
+        if hit("hangs"):
+            world.after(world.some(0.01, 40.0), self.hang)
+        if hit("recycles"):
+            world.after(world.some(0.01, 40.0), lambda: self.say(events.Recycle(self.id, "served 10,000 requests")))
+        if hit("fails its healthcheck"):
+            for failures in (1, 2, 3):
+                check = events.Health(self.id, failures, failures == 3, "500 Internal Server Error")
+                world.after(world.some(0.01, 40.0), lambda check=check: self.say(check))  # type: ignore[misc]
         if hit("drains unasked"):
             world.after(world.some(0.01, 40.0), self.drain_unasked)
 
@@ -165,6 +177,32 @@ class Worker:
         if self.alive and not self.world.healed:
             self.world.tally["fault: worker died"] += 1
             self.die(code, signal)
+
+    def hang(self) -> None:
+        """Give no sign of life any more, and heed no TERM and no QUIT; it may come back."""
+        if self.serving and not self.world.healed:
+            self.world.tally["fault: worker hung"] += 1
+            self.hung_at = self.beat_at()
+            if self.world.rng.random() < 0.3:
+                self.world.after(self.world.some(1.0, 60.0), self._come_back)
+
+    def _come_back(self) -> None:
+        self.hung_at = None
+        if commands.TERM in self.pending:
+            self._drain()
+
+    def beat_at(self) -> float:
+        """When it gave its last sign of life: at most a second ago, but for one that hangs, or has just been thawed."""
+        if self.hung_at is not None:
+            return self.hung_at
+        timeline = self.world.timeline
+        just_thawed = timeline.now - timeline.thawed_at < AWAKE
+        return (timeline.froze_at if just_thawed else timeline.now) - self.id % 7 / 10
+
+    def say(self, event: events.Event) -> None:
+        """Tell something about a worker that serves."""
+        if self.serving and not self.world.healed:
+            self.world.tell(event)
 
     def drain_unasked(self) -> None:
         """Get a TERM from a stranger."""
@@ -178,6 +216,11 @@ class Worker:
             self._killed()
         elif not self.alive or not self.pid:
             return
+        elif number in {commands.STACKS, USR1}:
+            if self.hung_at is None:
+                self.say(events.Seen(self.id, self.beat_at(), "File …"))
+        elif self.hung_at is not None and number != commands.ABRT:
+            self.pending.add(number)
         elif number in self.deaf:
             self.world.tally["fault: signal ignored"] += 1
         elif number == commands.TERM:

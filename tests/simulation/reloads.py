@@ -19,7 +19,7 @@ def check_ended(world: World, ledger: Ledger, shown: dict[str, dict[str, Any]], 
 
     That bad code is rolled back follows from what is checked elsewhere: a roll ends when all slots serve.
     """
-    for name in sorted(ledger.named(asked.request) - ledger.stopped):
+    for name in sorted(ledger.named(asked.request) & ledger.begun - ledger.stopped):
         current = shown[name]["generation"]
         newest = max((number for service, number in ledger.generations if service == name), default=current)
         spec = ledger.generations[name, newest]

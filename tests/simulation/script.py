@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forkd.core import events
-from forkd.core.spec import Config, RestartSpec, ServiceSpec
-from tests.simulation.processes import BAD, GOOD, Code
+from forkd.core import commands, events
+from forkd.core.spec import Config, RecycleSpec, RestartSpec, ServiceSpec
+from tests.simulation.processes import BAD, GOOD, USR1, Code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,16 +32,32 @@ def draw_spec(rng: Random, name: str) -> ServiceSpec:
         start_timeout=pick((5.0, 30.0)),
         stop_timeout=pick((0.0, 1.0, 5.0, 30.0)),
         kill_timeout=pick((0.0, 1.0, 5.0)),
+        hang_timeout=pick((0.0, 5.0, 30.0)),
+        recycle=RecycleSpec(age=pick((0.0, 0.0, 20.0)), jitter=pick((0.0, 0.1, 1.0))),
         restart=RestartSpec(
-            pick((0.1, 0.1, 1.0)), pick((0.5, 5.0, 30.0)), pick((1.0, 2.0, 2.0, 3.0)), pick((1.0, 10.0))
+            pick((0.1, 0.1, 1.0)),
+            pick((0.5, 5.0, 30.0)),
+            pick((1.0, 2.0, 2.0, 3.0)),
+            pick((1.0, 10.0)),
+            pick(("always", "always", "always", "on-failure", "never")),
+            pick((0, 0, 0, 2)),
+            pick((10.0, 60.0)),
         ),
     )
+
+
+def _ordered(rng: Random, specs: list[ServiceSpec]) -> tuple[ServiceSpec, ...]:
+    """Return the services, some after others that are there; a name comes only after those to its right in NAMES."""
+    names = [spec.name for spec in specs]
+    later = {spec.name: NAMES[NAMES.index(spec.name) + 1 :] for spec in specs}
+    after = {name: tuple(o for o in later[name] if o in names and rng.random() < 0.4) for name in names}
+    return tuple(spec._replace(after=after[spec.name]) for spec in specs)
 
 
 def draw_config(rng: Random) -> Config:
     """Return a configuration of one to three services, at times of none."""
     names = rng.sample(NAMES, rng.choice((0, 1, 1, 1, 1, 1, 2, 2, 3)))
-    return Config(runtime_dir="/run/forkd", services=tuple(draw_spec(rng, name) for name in names))
+    return Config(runtime_dir="/run/forkd", services=_ordered(rng, [draw_spec(rng, name) for name in names]))
 
 
 class Script:
@@ -71,12 +87,12 @@ class Script:
 
     def _acts(self) -> list[Callable[[], None]]:
         reload = [self.edit_and_reload, self.edit_and_reload, self.redeploy_and_reload, self.reload_one]
-        service = [self.restart, self.restart_one, self.stop_one]
+        service = [self.restart, self.restart_one, self.stop_one, self.scale, self.scale, self.signal]
         rare = [self.stop_all] if self.rng.random() < 0.2 else []
         strange = [] if self.world.calm else [self.kill_something, self.drain_something]
         return [*reload, *(reload if self.world.calm else service), *service, *strange, *rare]
 
-    def ask(self, kind: type[events.Reload | events.Restart | events.Stop], *args: object) -> int:
+    def ask(self, kind: type[events.Reload | events.Restart | events.Stop | events.Scale | events.SignalWorkers], *args: object) -> int:
         """Let an operator ask for something; return its ticket, or 0 for a signal."""
         self._tickets += 1
         ticket = self._tickets if args or self.rng.random() < 0.7 else 0
@@ -91,7 +107,7 @@ class Script:
         missing = [name for name in NAMES if name not in {spec.name for spec in specs}]
         specs += [draw_spec(rng, name) for name in missing if rng.random() < 0.2]
         where = "/run/elsewhere" if rng.random() < 0.05 and not world.calm else "/run/forkd"
-        world.file = Config(runtime_dir=where, services=tuple(specs))
+        world.file = Config(runtime_dir=where, services=_ordered(rng, specs))
         self.ask(events.Reload)
 
     def redeploy_and_reload(self) -> None:
@@ -117,6 +133,17 @@ class Script:
     def restart_one(self) -> None:
         """Restart one service."""
         self.ask(events.Restart, self._name())
+
+    def scale(self) -> None:
+        """Want another number of workers of a service."""
+        self.ask(events.Scale, self._name(), self.rng.choice((0, 1, 2, 3, 5)))
+
+    def signal(self) -> None:
+        """Send a signal to a service's workers, or to one."""
+        number = self.rng.choice((USR1, commands.STACKS, commands.TERM, commands.KILL, commands.HUP))
+        if self.world.calm:
+            number = USR1  # which harms nobody
+        self.ask(events.SignalWorkers, self._name(), self.rng.choice((None, 0, 1)), number)
 
     def stop_one(self) -> None:
         """Stop one service, at times at once."""

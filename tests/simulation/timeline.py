@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 class Timeline:
     """Time moves only in `advance`, and never backwards; what is due happens in order, each at its own instant."""
 
-    __slots__ = ("_count", "_heap", "now")
+    __slots__ = ("_count", "_heap", "froze_at", "now", "thawed_at")
 
     def __init__(self, now: float) -> None:
         self.now = now
+        self.froze_at = self.thawed_at = now
         self._heap: list[tuple[float, int, Callable[[], object]]] = []
         self._count = 0
 
@@ -38,5 +39,7 @@ class Timeline:
 
     def freeze(self, seconds: float) -> None:
         """Let `seconds` pass in which nothing runs: the machine sleeps, and everything comes that much later."""
+        self.froze_at = self.now
         self.now += seconds
+        self.thawed_at = self.now
         self._heap = [(when + seconds, count, act) for when, count, act in self._heap]  # the order stays: a heap still

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from forkd.core import rules
 from forkd.core.commands import HUP, KILL, QUIT
-from forkd.core.events import Reload, Restart, Stop
-from tests.simulation.orders import EPSILON, Violation, force_due, zygote_due
+from forkd.core.events import Reload, Restart, Scale, SignalWorkers, Stop
+from forkd.core.vigil import CONFIRM
+from tests.simulation.orders import EPSILON, Violation, force_due, may_follow, zygote_due
 
 if TYPE_CHECKING:
     from tests.simulation.ledger import Asked, Ledger, Life
@@ -30,6 +31,21 @@ def check_sleep(ledger: Ledger, deadline: float | None, now: float) -> None:
             if life.started is None and life.doubtful and life.draining is not None:
                 continue  # its Started was lost, and it was not wanted any more: which timeout counts is open
             _in_time(life, force_due(life), life.slack, deadline)
+            _watched(ledger, life, deadline)
+    if left := [key for key, times in ledger.owed.items() if times and ledger.lives[key[0]].exited is None]:
+        raise Violation(f"not sent: {left}")
+
+
+def _watched(ledger: Ledger, life: Life, deadline: float | None) -> None:
+    """A worker that serves is looked at when a heartbeat may be missing, and replaced when it gets too old."""
+    spec = life.spec
+    if not life.serving or ledger.stops(life.service):
+        return
+    if spec.hang_timeout:
+        silent = max(life.beat, ledger.awake) + spec.hang_timeout if life.silent is None else life.silent + CONFIRM
+        _in_time(f"the heartbeat of {life}", silent, life.slack, deadline)
+    if spec.recycle.age and not life.due:
+        _in_time(f"the age of {life}", life.born + spec.recycle.age, life.slack, deadline)
 
 
 def _in_time(what: object, due: float | None, slack: float, deadline: float | None) -> None:
@@ -40,6 +56,11 @@ def _in_time(what: object, due: float | None, slack: float, deadline: float | No
 def _refilled(ledger: Ledger, shown: dict[str, Any], deadline: float | None, now: float) -> None:
     """Each empty slot, and a missing zygote, waits for its backoff and for nothing else."""
     name, generation = shown["name"], shown["generation"]
+    if name not in ledger.begun:
+        after = ledger.specs[name, ledger.current(name)].after
+        if all(may_follow(ledger, other, ledger.settled.get(other)) for other in after) and not ledger.living(name):
+            raise Violation(f"{name} does not begin, and all of {after} serve")
+        return
     zygotes = [z for z in ledger.zygotes.get(name, {}).values() if z.generation == generation]
     if not zygotes:
         if name in ledger.closed and (ledger.zygotes.get(name) or ledger.living(name)):
@@ -47,16 +68,18 @@ def _refilled(ledger: Ledger, shown: dict[str, Any], deadline: float | None, now
         _waits(("a zygote", name), ledger.waits.zygote(name, generation), deadline, now)
         return
     spec, lives = ledger.generations[name, generation], ledger.living(name)
-    for slot in range(max(spec.workers, ledger.configured[name].workers)):
+    slots = ledger.slots(name, generation), ledger.slots(name, ledger.current(name))
+    for slot in slots[0] | slots[1]:
         if sum(life.slot == slot and not life.leaving and life.started is not None for life in lives) > 2:
             raise Violation(f"{name}: more than two workers in slot {slot}")
     if zygotes[0].ready is None or zygotes[0].leaving or (name, generation) in ledger.retired:
         return
     other = ledger.configured[name]  # of these two one is aimed at
-    room = min(spec.workers, other.workers) + min(spec.surge, other.surge)
-    held = {life.slot for life in lives if not life.asked and life.draining is None}
+    sizes = ledger.sizes[name, generation], ledger.sizes[name, ledger.current(name)]
+    room = min(sizes) + min(spec.surge, other.surge)
+    held = {life.slot for life in lives if ledger.holds(life)}
     full = len(lives) >= room or ledger.unborn(name) >= rules.STARTS_AT_ONCE
-    for slot in range(min(spec.workers, other.workers)):
+    for slot in slots[0] & slots[1]:
         if slot not in held and not full:
             _waits(("slot", slot, name), ledger.waits.slot(name, slot), deadline, now)
 
@@ -88,7 +111,7 @@ def check_snapshot(ledger: Ledger, picture: dict[str, Any], now: float, deadline
         _service(ledger, service, now)
         _alive(ledger, service, deadline)
         _closed(ledger, service["name"])
-        if service["wanted"]:
+        if service["wanted"] and not ledger.stops(service["name"]):
             _refilled(ledger, service, deadline, now)
 
 
@@ -110,6 +133,13 @@ def _settled(ledger: Ledger, service: str, generation: int) -> None:
 def check_done(ledger: Ledger, asked: Asked) -> None:
     """Raise Violation unless what an operator was told to be done is done; nothing else was asked since."""
     request = asked.request
+    if isinstance(request, SignalWorkers):
+        return
+    if isinstance(request, Scale):
+        serving = {life.slot for name in ledger.named(request) for life in ledger.living(name) if life.serving}
+        if serving != {slot for name in ledger.named(request) for slot in ledger.slots(name, ledger.current(name))}:
+            raise Violation(f"{request} is done, and {serving} serve")
+        return
     if isinstance(request, Restart) and request.service is not None and request.service not in ledger.configured:
         raise Violation(f"{request} is done, and there is no such service")
     for service in ledger.named(request) - (set() if isinstance(request, Stop) else ledger.stopped):
@@ -139,16 +169,18 @@ def _service(ledger: Ledger, shown: dict[str, Any], now: float) -> None:
         raise Violation(f"{name}: {shown['ready']} shown as ready, {serving} serve")
     if sorted(lives) != sorted(worker["id"] for worker in shown["workers"]):
         raise Violation(f"{name}: shown are {[worker['id'] for worker in shown['workers']]}, alive are {sorted(lives)}")
-    stopped = ledger.stops(name)
+    stopped = ledger.stops(name) and (ledger.stopping or name not in ledger.given_up)
+    if (shown["state"] == "failed") != (name in ledger.given_up and not stopped):
+        raise Violation(f"{name} is {shown['state']}, given up are {ledger.given_up}")
     if stopped and (shown["wanted"] or shown["state"] not in {"stopping", "stopped"}):
         raise Violation(f"{name} is {shown['state']}, wanted {shown['wanted']}, though it was stopped")
-    if not stopped and shown["state"] in {"stopping", "stopped"}:
+    if not stopped and shown["state"] in {"stopping", "stopped"} and (shown["wanted"] or lives):
         raise Violation(f"{name} is {shown['state']} though nobody stopped it")
     if shown["state"] == "running" and serving < shown["wanted"]:
         raise Violation(f"{name} is running with {serving} of {shown['wanted']} workers ready")
-    if shown["state"] == "stopped" and (lives or ledger.zygotes.get(name)):
+    if stopped and shown["state"] == "stopped" and (lives or ledger.zygotes.get(name)):
         raise Violation(f"{name} is stopped and lives")
-    if name in ledger.hurried and any(w.started and not {QUIT, KILL} & w.signals.keys() for w in lives.values()):
+    if name in ledger.hurried and ledger.stops(name) and any(w.started and not {QUIT, KILL} & w.signals.keys() for w in lives.values()):
         raise Violation(f"{name} was to stop at once, and some worker was not told so")
     for worker in shown["workers"]:
         _worker(lives[worker["id"]], worker, now)
@@ -165,7 +197,7 @@ def _worker(life: Life, shown: dict[str, Any], now: float) -> None:
 def _closed(ledger: Ledger, service: str) -> None:
     """A service that stops has given up its listeners, whoever still drains."""
     open_ = [z for z in ledger.zygotes.get(service, {}).values() if (service, z.generation) not in ledger.retired]
-    if ledger.stops(service) and open_:
+    if ledger.stops(service) and open_ and not ledger.held(service):
         raise Violation(f"{service} stops and is not closed: {open_[0]}")
 
 
@@ -174,6 +206,12 @@ def _alive(ledger: Ledger, shown: dict[str, Any], deadline: float | None) -> Non
     if deadline is not None or _something_dies(ledger, shown["name"]):
         return
     served = {life.slot for life in ledger.living(shown["name"]) if life.serving}
-    missing = set(range(shown["wanted"])) - served
+    name = shown["name"]
+    slots = ledger.slots(name, ledger.current(name)) if shown["wanted"] else set()
+    missing = {slot for slot in slots if slot not in served}
+    if shown["name"] not in ledger.begun and not ledger.stops(shown["name"]):
+        return  # it waits for another one
+    if shown["state"] == "failed" or (shown["state"] == "stopping" and ledger.held(shown["name"])):
+        return  # it waits for nothing, or for another one
     if missing or shown["state"] in {"starting", "reloading", "stopping", "backoff"}:
         raise Violation(f"{shown['name']} is {shown['state']} without slots {sorted(missing)}, and nothing will happen")

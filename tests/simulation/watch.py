@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 NEWS = {
-    "config_refused", "draining", "ended", "exited", "failed", "import_failed", "imported", "ready", "reload_ended",
-    "reload_started", "rolled", "rolled_back", "spawned", "stopping", "zygote_started",
+    "config_refused", "draining", "ended", "exited", "failed", "hung", "import_failed", "imported", "ready", "recycling",
+    "reload_ended", "reload_started", "rolled", "rolled_back", "scaled", "service_failed", "spawned", "stacks",
+    "stopping", "unhealthy", "waiting", "zygote_started",
 }  # fmt: skip
-ONCE = {"spawned", "zygote_started", "imported", "ready", "draining", "exited"}
-TOLD = ("workers", "surge", "reload", "start_timeout", "stop_timeout", "kill_timeout")
+ONCE = {"spawned", "zygote_started", "imported", "ready", "draining", "exited", "hung"}
+TOLD = ("workers", "surge", "reload", "start_timeout", "stop_timeout", "kill_timeout", "hang_timeout", "after", "restart", "recycle")
 KEPT = 40
 
 
@@ -105,6 +106,7 @@ class Watch:
             self.picture = self._supervisor.snapshot(now)
             turns.check_settled(self.ledger, self.picture)
             return
+        self.ledger.rest()
         turns.check_sleep(self.ledger, deadline, now)
         self.picture = self._supervisor.snapshot(now)
         turns.check_snapshot(self.ledger, self.picture, now, deadline)
@@ -143,6 +145,12 @@ class Watch:
             self.ledger.rolled_back(news.service, news.generation)
         elif news.kind == "rolled":
             self._rolled(news)
+        elif news.kind == "hung":
+            self._hung(news)
+        elif news.kind == "recycling":
+            self._recycling(news)
+        elif news.kind == "service_failed":
+            self._given_up(news)
 
     def _ended(self, news: News) -> None:
         assert news.ticket is not None
@@ -163,11 +171,33 @@ class Watch:
         assert news.service is not None
         assert news.generation is not None
         self.ledger.rolled.add((news.service, news.generation))
-        spec = self.ledger.generations[news.service, news.generation]
         lives = self.ledger.living(news.service)
         serving = {w.slot for w in lives if w.serving}
-        if serving != set(range(spec.workers)) or {w.generation for w in lives} - {news.generation}:
-            raise Violation(f"rolled with slots {serving} of {spec.workers}: {news}")
+        slots = self.ledger.slots(news.service, news.generation)
+        if not serving.issuperset(slots) or {w.generation for w in lives} - {news.generation}:
+            raise Violation(f"rolled with slots {serving} of {slots}: {news}")
+
+    def _hung(self, news: News) -> None:
+        assert news.id is not None
+        if self._world.workers[news.id].hung_at is None:
+            raise Violation(f"it beats: {news}")
+        self.ledger.hangs(self.ledger.lives[news.id], self._world.timeline.now)
+
+    def _recycling(self, news: News) -> None:
+        assert news.id is not None
+        life = self.ledger.lives[news.id]
+        age = self._world.timeline.now - life.born + orders.EPSILON
+        if not life.due and not (life.spec.recycle.age and age >= life.spec.recycle.age * (1 - life.spec.recycle.jitter)):
+            raise Violation(f"neither old nor due: {news}")
+        life.due = True
+
+    def _given_up(self, news: News) -> None:
+        assert news.service is not None
+        spec = self.ledger.specs[news.service, self.ledger.current(news.service)].restart
+        ends = [at for at in self.ledger.ends.get(news.service, ()) if at > self._world.timeline.now - spec.window]
+        if not 0 < spec.max_restarts < len(ends):
+            raise Violation(f"given up after {len(ends)} failures: {news}")
+        self.ledger.fails(news.service)
 
     def told_of_every_end(self) -> bool:
         """Whether each incarnation's exit was told."""

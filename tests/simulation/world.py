@@ -144,6 +144,10 @@ class SimKernel:
                 zygote.fork(worker)
             case commands.Signal():
                 (world.workers.get(command.id) or world.zygotes[command.id]).signal(command.signal)
+            case commands.Look(id):
+                worker = world.workers[id]
+                if worker.alive:
+                    world.outbox.append(events.Seen(id, worker.beat_at()))
             case commands.Retire():
                 for zygote in world.zygotes.values():
                     if (zygote.spec.name, zygote.generation) == (command.service, command.generation) and zygote.alive:
