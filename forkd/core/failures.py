@@ -70,15 +70,14 @@ def _blame(state: State, service: Service, generation: Generation, error: str, n
 
 
 def _count(state: State, service: Service, error: str, now: float) -> None:
-    """Give the service up when it has failed too often within the time that its spec says."""
+    """Give the service up when it has failed too often within the time that its spec says, but not while it rolls."""
     spec = service.spec.restart
-    if not (service.active and spec.max_restarts):
-        return
+    if not (service.active and spec.max_restarts) or service.rolling:
+        return  # what comes next may be better
     service.failures.append(now)
     while service.failures[0] <= now - spec.window:
         service.failures.popleft()
     if len(service.failures) > spec.max_restarts:
         service.failed = f"{len(service.failures)} failures within {spec.window:g} s, the last one: {error}"
-        service.target = service.settled
         state.tell("service_failed", service, text=service.failed)
         resolve(state, service.name, {RELOAD, RESTART, SCALE}, service.failed, now)

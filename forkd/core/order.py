@@ -25,8 +25,7 @@ def is_held(state: State, service: Service) -> bool:
     if service.quick:
         return False
     return any(
-        service.name in other.spec.after and not other.active and not other.at_rest
-        for other in state.services.values()
+        service.name in other.spec.after and not other.active and not other.at_rest for other in state.services.values()
     )
 
 
@@ -35,7 +34,8 @@ def hindrance(state: State, service: Service) -> str | None:
     for name in service.waits:
         other = state.services.get(name)
         if other is None or not other.active:
-            return f"waits for {name}, which is {'not there' if other is None else 'failed' if other.failed else 'stopped'}"
+            how = "not there" if other is None else "failed" if other.failed else "stopped"
+            return f"waits for {name}, which is {how}"
         if (end := _ended_badly(other)) is not None:
             return f"waits for {name}: {end}"
         if other.error is not None or (not other.begun and hindrance(state, other) is not None):
@@ -54,7 +54,7 @@ def _is_ready(state: State, name: str) -> bool:
 
 
 def _ended_badly(service: Service) -> str | None:
-    """Return how a worker ended that nobody follows by its restart policy, and that did not do what it was there for."""
+    """Return how a worker ended that by its restart policy nobody follows, unless it did what it was there for."""
     for index, slot in service.slots.items():
         if slot.last and slot.exits[-1].code != 0 and index < service.size:
             return f"worker {index} ended: {slot.exits[-1].reason}"

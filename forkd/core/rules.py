@@ -1,20 +1,20 @@
 """The rules that bring a service from what it is to what is wanted. Each turn applies all of them.
 
-1. An incarnation past its deadline climbs the ladder: ABRT (it dumps its stacks), `kill_timeout`, KILL. A worker
-   that is looked at and found to hang is on it, and its slot is free at once.
-2. A service begins when what it comes after is ready, and stops when what comes after it has. A running one has a zygote of its target and, while it rolls, of what it would roll back to;
-   one that ended is started anew after its backoff.
-3. An empty slot is filled from the target, or while that still imports from what served before: after
-   the slot's backoff, at most `surge` workers above the wanted number, slots that nobody serves first,
-   and no more at once than a zygote can hear.
-   A worker that is due (too old, too large, not healthy) holds its slot no more, and serves on.
-4. A worker is stopped when a better one serves its slot, when it is not wanted and serves nothing yet,
-   or when its slot is gone and enough others serve. `reload: restart` stops what is stale at once.
+1. An incarnation past its deadline climbs the ladder: ABRT (it dumps its stacks), `kill_timeout`, KILL. A worker that
+   is looked at and found to hang is on it, and its slot is free at once.
+2. A service begins when what it comes after is ready, and stops when what comes after it has. A running one has a
+   zygote of its target and, while it rolls, of what it would roll back to; one that ended is started anew after its
+   backoff.
+3. An empty slot is filled from the target, or while that still imports from what served before: after the slot's
+   backoff, at most `surge` workers above the wanted number, slots that nobody serves first, and no more at once than a
+   zygote can hear. A worker that is due (too old, too large, not healthy) holds its slot no more, and serves on.
+4. A worker is stopped when a better one serves its slot, when it is not wanted and serves nothing yet, or when its slot
+   is gone and enough others serve. `reload: restart` stops what is stale at once.
 5. A service that is to stop has every worker told so once.
-6. A roll is over when every slot has a ready worker of the target and nothing stale lives; who waits for it
-   is told when the old zygote is gone too, and with it the last who may hold an address that was given up.
-7. A generation that nothing needs and no worker lives of is retired. One that is to stop is so at once, which
-   closes its listeners; nothing new is started then before all of it has gone.
+6. A roll is over when every slot has a ready worker of the target and nothing stale lives; who waits for it is told
+   when the old zygote is gone too, and with it the last who may hold an address that was given up.
+7. A generation that nothing needs and no worker lives of is retired. One that is to stop is so at once, which closes
+   its listeners; nothing new is started then before all of it has gone.
 
 A plan changes the records as if its commands had been performed, so planning again gives nothing new.
 """
@@ -93,7 +93,7 @@ def _start_zygotes(state: State, service: Service, now: float) -> Iterator[Comma
 
 
 def _send_owed(service: Service) -> Iterator[Command]:
-    """Send the signals of operators, and HUP to whom it is due: to a worker that still starts as soon as it is ready."""
+    """Send the signals of operators, and HUP to whom it is due: to a worker that still starts once it is ready."""
     owed, service.owed = service.owed, []
     for id, number in owed:
         if id in service.workers:

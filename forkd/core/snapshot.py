@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def take(state: State, now: float, detailed: str | None) -> dict[str, Any]:
-    """Return the launcher's and each service's state as plain data; of the `detailed` one with its slots' last exits."""
+    """Return the launcher's and each service's state as plain data; the `detailed` one with its slots' last exits."""
     last = state.last_reload
     return {
         "forkd": {

@@ -140,7 +140,11 @@ class ServiceSpec(NamedTuple):
         ),
     ] = ()
     workers: Annotated[
-        int, Unit("count"), AtLeast(0), AtMost(MOST_WORKERS), Doc("worker processes, or `auto`: one per usable CPU", "4")
+        int,
+        Unit("count"),
+        AtLeast(0),
+        AtMost(MOST_WORKERS),
+        Doc("worker processes, or `auto`: one per usable CPU", "4"),
     ] = 1
     topic: Annotated[
         str | None, Unit("topic"), Own, Doc("the RPC topic that the service's public methods are called on", "billing")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkd.core.commands import Retire, StartZygote
-from forkd.core.events import Draining, Exited, Reload, Restart, Scale, Stop
+from forkd.core.events import Draining, Exited, Ready, Reload, Restart, Scale, Stop
 from forkd.core.spec import RestartSpec
 from tests.core.puppet import Puppet, service
 
@@ -87,14 +87,28 @@ def test_one_that_was_given_up_can_be_stopped_but_not_scaled():
     for _ in range(3):
         crash(world)
     world.tell(Scale(6, "shop", 3), Stop(7, "shop"))
-    assert [news[-3:] for news in world.told("ended")] == [(6, False, "shop is failed: restart it first"), (7, True, None)]
+    assert [news[-3:] for news in world.told("ended")] == [
+        (6, False, "shop is failed: restart it first"),
+        (7, True, None),
+    ]
     assert world.status()["state"] == "stopped"
 
 
-def test_who_waits_is_told():
-    world = Puppet(service(restart=THRICE, workers=2))
-    world.silent_slots.add((2, 1))
+def test_what_fails_while_new_code_is_on_its_way_does_not_count():
+    world = Puppet(service(restart=THRICE))
+    world.slow_imports.add(2)
     world.tell(Reload(7))
+    for _ in range(3):
+        crash(world)
+    assert world.status()["state"] == "reloading"
+    world.tell(Ready(world.zygote(2)))
+    assert world.told("ended")[0].ok
+
+
+def test_who_waits_for_more_workers_is_told():
+    world = Puppet(service(restart=THRICE))
+    world.silent_slots.add((1, 1))
+    world.tell(Scale(7, "shop", 2))
     for _ in range(3):
         crash(world)
     assert world.told("ended")[0][-3:-1] == (7, False)

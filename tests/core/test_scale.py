@@ -158,5 +158,3 @@ def test_a_worker_that_died_meanwhile_is_not_signalled():
     world.take()
     world.tell(SignalWorkers(1, "shop", 0, 10), Exited(old, None, KILL))
     assert world.take(Signal) == []
-
-

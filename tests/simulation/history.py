@@ -157,9 +157,13 @@ class History:
             serving = [w.slot for w in world.workers.values() if w.zygote.spec.name == name and w.serving]
             if self._renewed and spec != ledger.configured[name]:
                 return f"{name} runs with {spec} instead of {ledger.configured[name]}"
-            if any(w.hung_at is not None and w.alive and w.zygote.spec.name == name and w.zygote.spec.hang_timeout for w in world.workers.values()):
+            if any(
+                w.hung_at is not None and w.alive and w.zygote.spec.name == name and w.zygote.spec.hang_timeout
+                for w in world.workers.values()
+            ):
                 return f"of {name} one hangs"
-            if any(life.leaving or not life.ready for life in ledger.living(name)):
+            lives = [*ledger.living(name), *(z for z in ledger.zygotes.get(name, {}).values() if z.leaving)]
+            if any(life.leaving or not life.ready for life in lives):
                 return f"of {name} some come or go"
             slots = sorted(ledger.slots(name, service["generation"]))
             if sorted(serving) != slots or {service["ready"], service["wanted"]} != {len(slots)}:

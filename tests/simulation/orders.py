@@ -77,7 +77,10 @@ def may_follow(ledger: Ledger, service: str, generation: int | None) -> bool:
     if generation is None or ledger.stops(service) or service not in ledger.begun:
         return False
     imported = any(
-        life.generation == generation and life.ready is not None and not life.leaving
+        life.generation == generation
+        and life.ready is not None
+        and not life.leaving
+        and (service, generation) not in ledger.retired
         for life in ledger.zygotes.get(service, {}).values()
     )
     serving = {life.slot for life in ledger.living(service) if life.serving}
@@ -236,7 +239,9 @@ def _stop(ledger: Ledger, life: Life) -> None:
     keys = [key for key in ledger.sizes if key[0] == service and key not in ledger.retired]
     assert life.slot is not None
     serving = {other.slot for other in others}
-    if any(life.slot >= ledger.sizes[k] and (ledger.sizes[k] <= len(others) or serving >= ledger.slots(*k)) for k in keys):
+    if any(
+        life.slot >= ledger.sizes[k] and (ledger.sizes[k] <= len(others) or serving >= ledger.slots(*k)) for k in keys
+    ):
         return  # its slot is gone, and enough serve without it
     zygotes = ledger.zygotes[service].values()
     if any(z.spec.reload == "restart" and z.ready is not None and not z.leaving for z in zygotes):

@@ -92,7 +92,11 @@ class Script:
         strange = [] if self.world.calm else [self.kill_something, self.drain_something]
         return [*reload, *(reload if self.world.calm else service), *service, *strange, *rare]
 
-    def ask(self, kind: type[events.Reload | events.Restart | events.Stop | events.Scale | events.SignalWorkers], *args: object) -> int:
+    def ask(
+        self,
+        kind: type[events.Reload | events.Restart | events.Stop | events.Scale | events.SignalWorkers],
+        *args: object,
+    ) -> int:
         """Let an operator ask for something; return its ticket, or 0 for a signal."""
         self._tickets += 1
         ticket = self._tickets if args or self.rng.random() < 0.7 else 0

@@ -180,7 +180,11 @@ def _service(ledger: Ledger, shown: dict[str, Any], now: float) -> None:
         raise Violation(f"{name} is running with {serving} of {shown['wanted']} workers ready")
     if stopped and shown["state"] == "stopped" and (lives or ledger.zygotes.get(name)):
         raise Violation(f"{name} is stopped and lives")
-    if name in ledger.hurried and ledger.stops(name) and any(w.started and not {QUIT, KILL} & w.signals.keys() for w in lives.values()):
+    if (
+        name in ledger.hurried
+        and ledger.stops(name)
+        and any(w.started and not {QUIT, KILL} & w.signals.keys() for w in lives.values())
+    ):
         raise Violation(f"{name} was to stop at once, and some worker was not told so")
     for worker in shown["workers"]:
         _worker(lives[worker["id"]], worker, now)

@@ -26,7 +26,18 @@ NEWS = {
     "stopping", "unhealthy", "waiting", "zygote_started",
 }  # fmt: skip
 ONCE = {"spawned", "zygote_started", "imported", "ready", "draining", "exited", "hung"}
-TOLD = ("workers", "surge", "reload", "start_timeout", "stop_timeout", "kill_timeout", "hang_timeout", "after", "restart", "recycle")
+TOLD = (
+    "workers",
+    "surge",
+    "reload",
+    "start_timeout",
+    "stop_timeout",
+    "kill_timeout",
+    "hang_timeout",
+    "after",
+    "restart",
+    "recycle",
+)
 KEPT = 40
 
 
@@ -187,7 +198,9 @@ class Watch:
         assert news.id is not None
         life = self.ledger.lives[news.id]
         age = self._world.timeline.now - life.born + orders.EPSILON
-        if not life.due and not (life.spec.recycle.age and age >= life.spec.recycle.age * (1 - life.spec.recycle.jitter)):
+        if not life.due and not (
+            life.spec.recycle.age and age >= life.spec.recycle.age * (1 - life.spec.recycle.jitter)
+        ):
             raise Violation(f"neither old nor due: {news}")
         life.due = True
 
