@@ -111,8 +111,14 @@ def _empty_slots(service: Service) -> list[int]:
     A worker that failed holds its slot until it is dead: only then its failure counts.
     """
     aim = service.aim
-    staying = [worker for worker in service.workers.values() if _holds(service, worker)]
-    held = {w.slot for w in staying if service.matches(w, aim) or service.matches(w, service.target)}
+    held = {
+        worker.slot
+        for worker in service.workers.values()
+        if not worker.asked
+        and worker.due is None
+        and (service.matches(worker, aim) or service.matches(worker, service.target))
+        and not (worker.draining and _is_followed(service, worker))
+    }
     empty = [index for index in service.wanted_slots(service.generations[aim.generation]) if index not in held]
     if len(empty) < 2:
         return empty
@@ -120,11 +126,9 @@ def _empty_slots(service: Service) -> list[int]:
     return sorted(empty, key=lambda index: index in served)
 
 
-def _holds(service: Service, worker: Incarnation) -> bool:
-    """Tell whether a worker has its slot to itself; one that drains unasked as long as it may be the last one there."""
-    if worker.asked or worker.due is not None:
-        return False
-    return not worker.draining or service.generations[worker.generation].spec.restart.policy != "always"
+def _is_followed(service: Service, worker: Incarnation) -> bool:
+    """Tell whether somebody follows a worker however it ends: else it may be the last one of its slot."""
+    return service.generations[worker.generation].spec.restart.policy == "always"
 
 
 def _room(service: Service) -> int:
@@ -161,10 +165,11 @@ def _stop_replaced(service: Service, now: float) -> Iterator[Command]:
     for worker in list(service.workers.values()):
         if worker.asked and worker.phase == STARTING:
             yield from ladder.stop(service, worker, now)
-    keepers = _keepers(service)
-    candidates = service.stale() + _doubles(service, keepers)
-    if not candidates:
+    candidates = service.stale()
+    if not candidates and len(service.ready()) == len(service.ready_slots()):
         return
+    keepers = _keepers(service)
+    candidates += _doubles(service, keepers)
     imported = service.generations[service.target.generation].imported
     enough = imported and service.complete
     spare = len(service.ready()) - service.size

@@ -66,6 +66,7 @@ class Slot:
         self.last = False
 
 
+# What is asked at every turn, of a thousand workers at times, is spelled out below without a call for each of them.
 class Service:
     """A service as wanted (`wanted`, `target`) and as it is (`workers`, `generations`).
 
@@ -150,8 +151,8 @@ class Service:
 
     def wanted_slots(self, generation: Generation) -> list[int]:
         """Return the slots of a generation that are to have a worker."""
-        slots = self.slots
-        return [index for index in range(generation.workers) if not (index in slots and slots[index].last)]
+        done = {index for index, slot in self.slots.items() if slot.last}
+        return [index for index in range(generation.workers) if index not in done]
 
     def ready(self) -> list[Incarnation]:
         """Return the workers that serve."""
@@ -159,13 +160,24 @@ class Service:
 
     def ready_slots(self) -> set[int | None]:
         """Return the slots that a worker as wanted serves."""
-        wanted = range(self.size)
-        return {w.slot for w in self.ready() if self.matches(w, self.target) and w.slot in wanted}
+        wanted, (generation, since) = range(self.size), self.target
+        return {
+            worker.slot
+            for worker in self.workers.values()
+            if worker.phase == READY
+            and worker.generation == generation
+            and worker.id >= since
+            and worker.slot in wanted
+        }
 
     def stale(self) -> list[Incarnation]:
         """Return the living workers that are not as wanted, or have no slot any more."""
-        wanted = range(self.size)
-        return [w for w in self.workers.values() if not (self.matches(w, self.target) and w.slot in wanted)]
+        wanted, (generation, since) = range(self.size), self.target
+        return [
+            worker
+            for worker in self.workers.values()
+            if worker.generation != generation or worker.id < since or worker.slot not in wanted
+        ]
 
     @property
     def populated(self) -> set[int]:

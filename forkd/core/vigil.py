@@ -26,11 +26,10 @@ _GOLDEN = 0.6180339887498949  # its multiples spread evenly over the unit interv
 
 def look(state: State, service: Service, now: float) -> Iterator[Command]:
     """Look at all workers once one must be looked at: few wake-ups are better than many."""
-    watched = [worker for worker in service.ready() if _look_at(state, service, worker) is not None]
-    if not any(_is_due(_look_at(state, service, worker), now) for worker in watched):
+    if not any(at <= now for at in _looks(state, service)):
         return
-    for worker in watched:
-        if not worker.looking:
+    for worker in service.ready():
+        if not worker.looking and service.generations[worker.generation].spec.hang_timeout:
             worker.looking = True
             yield Look(worker.id)
 
@@ -64,8 +63,8 @@ def give_up_hung(service: Service, now: float) -> Iterator[Command]:
 
 def retire_old(state: State, service: Service, now: float) -> None:
     """Have those replaced that are as old as `recycle` lets them get."""
-    for worker in service.ready():
-        if worker.due is None and _is_due(_old_at(service, worker), now):
+    for old_at, worker in _ages(service):
+        if old_at <= now:
             reason = f"{now - worker.born:.0f} s old"
             worker.due = f"recycled: {reason}"
             state.tell("recycling", service, worker, text=reason)
@@ -73,29 +72,29 @@ def retire_old(state: State, service: Service, now: float) -> None:
 
 def next_deadline(state: State, service: Service) -> Iterator[float]:
     """Yield the instants at which somebody must be looked at or gets too old."""
-    for worker in service.ready():
-        if (look_at := _look_at(state, service, worker)) is not None and not worker.looking:
-            yield look_at
-        if worker.due is None and (old_at := _old_at(service, worker)) is not None:
-            yield old_at
+    yield from _looks(state, service)
+    for old_at, _ in _ages(service):
+        yield old_at
 
 
-def _is_due(at: float | None, now: float) -> bool:
-    return at is not None and at <= now
+def _looks(state: State, service: Service) -> Iterator[float]:
+    """Yield when each generation's workers are to be looked at next, and each worker that was found silent."""
+    ready = [worker for worker in service.workers.values() if worker.phase == READY and not worker.looking]
+    for number, generation in service.generations.items():
+        timeout = generation.spec.hang_timeout
+        beats = [worker.beat_at for worker in ready if worker.generation == number and worker.silent_at is None]
+        if timeout and beats:
+            yield max(min(beats), state.awake_since) + timeout
+    for worker in ready:
+        if worker.silent_at is not None:
+            yield worker.silent_at + CONFIRM
 
 
-def _look_at(state: State, service: Service, worker: Incarnation) -> float | None:
-    timeout = service.generations[worker.generation].spec.hang_timeout
-    if not timeout:
-        return None
-    if worker.silent_at is not None:
-        return worker.silent_at + CONFIRM
-    return max(worker.beat_at, state.awake_since) + timeout
-
-
-def _old_at(service: Service, worker: Incarnation) -> float | None:
-    """When it is too old: sooner by up to `jitter`, so that those born together do not all go together."""
-    recycle = service.generations[worker.generation].spec.recycle
-    if not recycle.age:
-        return None
-    return worker.born + recycle.age * (1 - recycle.jitter * (worker.id * _GOLDEN % 1))
+def _ages(service: Service) -> Iterator[tuple[float, Incarnation]]:
+    """Yield when each worker is too old: sooner by up to `jitter`, so that those born together do not go together."""
+    for number, generation in service.generations.items():
+        recycle = generation.spec.recycle
+        if recycle.age:
+            for worker in service.ready():
+                if worker.generation == number and worker.due is None:
+                    yield worker.born + recycle.age * (1 - recycle.jitter * (worker.id * _GOLDEN % 1)), worker
