@@ -6,12 +6,13 @@ whose exit statuses are nobody else's.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
-from forkd import process
+from forkd import process, rpc, wsgi
 from forkd.config.runtime_dir import present_runtime_dir
 from forkd.control import words
 from forkd.core import loop
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from forkd.core.commands import Command
     from forkd.core.events import Event
     from forkd.core.state import News
+
+RUNNING = "running"
+"""What the script is told of a service whose workers are ready; else why they are not, or, by one killed, nothing."""
 
 
 class Launched(NamedTuple):
@@ -59,17 +63,20 @@ def supervise(launched: Launched) -> int:
 def _spec(service: Service, workers: int) -> ServiceSpec:
     """Return the spec of a live service. It is reset in place by HUP: its code cannot be imported anew by name."""
     server = service.server
-    return ServiceSpec(
+    spec = ServiceSpec(
         service.name,
         type(server).__qualname__,
-        bind=tuple(getattr(server, "bind", ())),
-        topic=getattr(server, "topic", None) or None,
         workers=workers,
         concurrency=service.concurrency,
         threads=service.threads,
         stop_timeout=service.stop_timeout,
         reload="signal",
     )
+    if isinstance(server, wsgi.Server):
+        return spec._replace(bind=server.bind, backlog=server.options.backlog)
+    if isinstance(server, rpc.Server):
+        return spec._replace(topic=server.topic or None)
+    return spec  # what `bind` or `topic` may be to a server of the script's own is its affair
 
 
 class _Launcher:
@@ -120,7 +127,7 @@ class _Launcher:
             return
         assert self._verdict is not None  # noqa: S101 -- who asks has looked
         with contextlib.suppress(BrokenPipeError):  # the script has been told to go on by a signal
-            os.write(self._verdict, (service["error"] or "").encode()[: 64 * 1024])
+            os.write(self._verdict, (service["error"] or RUNNING).encode()[: 64 * 1024])
         os.close(self._verdict)
         self._verdict = None
         if service["error"] is not None:
@@ -132,5 +139,6 @@ class _Launcher:
         self._kernel.let_go()
         if self._verdict is not None:
             os.close(self._verdict)
-        process.flush_output()
+        # What the script has registered is its own to run, as multiprocessing's end of its children is.
+        atexit._clear()  # noqa: SLF001 -- the module has no public name for it
         return live(lower, lambda _: lambda: self._service)  # as it is: each worker has its own copy by the fork

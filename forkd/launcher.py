@@ -8,24 +8,21 @@ import os
 import select
 import signal
 import sys
+import threading
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from forkd import process, threadgroup
+from forkd.borrowed_signals import Terminated, waker
 from forkd.errors import ForkdError
-from forkd.signals import Signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
-
+    from forkd.borrowed_signals import Waker
     from forkd.service import Service
     from forkd.threadgroup import ThreadGroup
 
 _log = logging.getLogger("forkd.launcher")
-
-_TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 class Launcher(ABC):
@@ -49,13 +46,14 @@ class ServiceLauncher(Launcher):
 
     TERM and INT stop the services gracefully, a second one at once, as QUIT does; HUP calls each `service.reset()`.
     While a service starts, TERM and INT end the start instead: they raise `SystemExit` and `KeyboardInterrupt` out
-    of `launch_service`. Afterwards signals are handled as they were before. Used from the process's main thread,
-    where Python handles signals; `stop` from any thread.
+    of `launch_service`. Afterwards signals are handled as they were before. Used from another than the process's main
+    thread, where Python handles no signals, it leaves them alone. Any thread may call `stop`.
     """
 
     def __init__(self) -> None:
         self._services: list[Service] = []
         self._here: _Here | None = None
+        self._told_to_stop = False
         self._stopping = False
 
     def launch_service(self, service: Service, workers: int = 1) -> None:
@@ -71,21 +69,21 @@ class ServiceLauncher(Launcher):
         try:
             with here.signals.starting():
                 service.start()
-        except _Terminated:
+        except Terminated:
             self._abandon(here)
             sys.exit(0)
         except BaseException:
             self._abandon(here)
             raise
         self._services.append(service)
-        if self._stopping:  # by another thread, meanwhile
-            self._ask_to_stop(here, graceful=True)
 
     def stop(self) -> None:
-        """Ask every service to stop gracefully and return at once; `wait` returns when they have."""
-        self._stopping = True
-        if self._here is not None:
-            self._ask_to_stop(self._here, graceful=True)
+        """Ask every service to stop gracefully and return at once; `wait` does it, and returns when they have."""
+        # Not done here: this may be a thread with an eventlet hub of its own, in which nothing of a service can run.
+        self._told_to_stop = True
+        here = self._here
+        if here is not None:
+            here.signals.wake()
 
     def wait(self) -> None:
         """Handle signals and return when every service has stopped, however that came about."""
@@ -95,6 +93,8 @@ class ServiceLauncher(Launcher):
         try:
             here.group.add_loop(self._await_services, here)
             while not here.ended.is_set():
+                if self._told_to_stop and not self._stopping:
+                    self._ask_to_stop(here, graceful=True)
                 here.group.wait_readable(here.signals.fileno())
                 for number in here.signals.take():
                     self._heed(here, number)
@@ -145,20 +145,23 @@ class ServiceLauncher(Launcher):
         here.group.stop()
         here.signals.give_back()
         self._here = None
-        self._stopping = False
+        self._told_to_stop = self._stopping = False
         self._services.clear()
 
 
 class ProcessLauncher(Launcher):
-    """Runs each service in worker processes, which it replaces when they die; used from the main thread of a script.
+    """Runs each service in worker processes, which it replaces when they die.
 
     `launch_service` forks, so the script must have no other thread by then, nor an eventlet hub: make those later.
-    While `wait` runs, TERM, INT, QUIT and HUP are passed on; otherwise the script's signals, and its own children,
-    are its own. When the script ends, however it does, its services stop.
+    While `wait` runs in the main thread, TERM, INT, QUIT and HUP are passed on; otherwise the script's signals, and
+    its own children, are its own. When the script ends, however it does, its services stop. One thread waits, any may
+    call `stop`.
     """
 
     def __init__(self) -> None:
-        self._launchers: dict[int, int] = {}  # pid: pidfd
+        self._launchers: set[int] = set()  # a pidfd of each
+        # Whoever signals must find no number that is somebody else's by now. Reentrant: a signal handler may stop too.
+        self._lock = threading.RLock()
 
     def launch_service(self, service: Service, workers: int = 1) -> None:
         """Start `service` in so many workers, and return when all are ready.
@@ -166,26 +169,29 @@ class ProcessLauncher(Launcher):
         Raise `ForkdError` with the reason when the first start fails, and when the script has threads, or was
         patched by eventlet.
         """
+        if workers < 1:
+            raise ForkdError(f"workers: expected at least 1, got {workers!r}")
         if threadgroup.is_patched():
             raise ForkdError("eventlet has patched this process: launch services before that; workers do it themselves")
         from forkd import embedded  # lazy: a ServiceLauncher needs neither kernel nor zygote
 
         if len(os.listdir("/proc/self/task")) > 1:
             raise ForkdError("a process that has threads cannot be forked: launch services before threads are made")
+        process.flush_output()  # what is left in the buffers would be written by every process again
         heard, verdict = os.pipe2(os.O_CLOEXEC)
         launched = embedded.Launched(service, workers, os.getpid(), verdict)
         try:
-            pid = process.fork(partial(embedded.supervise, launched), _let_go_of_signals)
+            pidfd = os.pidfd_open(process.fork(partial(embedded.supervise, launched), _let_go_of_signals))
+            self._launchers.add(pidfd)
             os.close(verdict)
-            self._launchers[pid] = os.pidfd_open(pid)
             with os.fdopen(heard, "rb") as file:
-                error = file.read().decode()
+                said = file.read().decode()
         except BaseException:
             self.stop()
             raise
-        if error:
-            self._reap(pid)
-            raise ForkdError(f"service {service.name}: {error}")
+        if said != embedded.RUNNING:
+            self._reap(pidfd)
+            raise ForkdError(f"service {service.name}: {said or 'its launcher was killed'}")
 
     def stop(self) -> None:
         """Ask every service to stop gracefully and return at once; `wait` returns when they have."""
@@ -193,8 +199,8 @@ class ProcessLauncher(Launcher):
 
     def wait(self) -> None:
         """Pass signals on and return when every service has stopped."""
-        signals = _BorrowedSignals()
-        signals.install(_TAKEN)
+        signals = waker()
+        signals.borrow()
         try:
             while self._launchers:
                 self._reap_ended(signals)
@@ -203,23 +209,26 @@ class ProcessLauncher(Launcher):
         finally:
             signals.give_back()
 
-    def _reap_ended(self, signals: Signals) -> None:
+    def _reap_ended(self, signals: Waker) -> None:
         """Sleep until a launcher has ended or a signal has come."""
         poller = select.poll()
-        for fd in (signals.fileno(), *self._launchers.values()):
+        for fd in (signals.fileno(), *self._launchers):
             poller.register(fd, select.POLLIN)
-        readable = {fd for fd, _ in poller.poll()}
-        for pid in [pid for pid, pidfd in self._launchers.items() if pidfd in readable]:
-            self._reap(pid)
+        for pidfd in self._launchers & {fd for fd, _ in poller.poll()}:
+            self._reap(pidfd)
 
     def _signal(self, number: int) -> None:
-        for pidfd in self._launchers.values():
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, number)
+        with self._lock:
+            for pidfd in self._launchers:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, number)
 
-    def _reap(self, pid: int) -> None:
-        os.close(self._launchers.pop(pid))
-        os.waitpid(pid, 0)
+    def _reap(self, pidfd: int) -> None:
+        with contextlib.suppress(ChildProcessError):  # the script ignores SIGCHLD, or its handler reaps whoever is dead
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        with self._lock:
+            self._launchers.remove(pidfd)
+            os.close(pidfd)
 
 
 def _let_go_of_signals() -> None:
@@ -236,39 +245,4 @@ class _Here:
     def __init__(self, group: ThreadGroup) -> None:
         self.group = group
         self.ended = group.event()
-        self.signals = _BorrowedSignals()
-
-
-class _BorrowedSignals(Signals):
-    """The process's signals, with whom to give them back to."""
-
-    __slots__ = ("_before", "_wakeup_before")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._before = {number: signal.getsignal(number) for number in _TAKEN}
-        self._wakeup_before = signal.set_wakeup_fd(-1)
-
-    @contextlib.contextmanager
-    def starting(self) -> Iterator[None]:
-        """Let INT and TERM raise in the block, whose code may hang; take all signals when it is done."""
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, _terminate)
-        yield
-        self.install(_TAKEN)
-
-    def give_back(self) -> None:
-        """Let every signal be handled as before."""
-        self.reset()
-        for number, handler in self._before.items():
-            if handler is not None:  # None: C code had installed it
-                signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup_before)
-
-
-class _Terminated(KeyboardInterrupt):
-    """TERM came while a service started: of its parent's kind, for that is what no thread and no hub holds up."""
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+        self.signals = waker()

@@ -61,6 +61,10 @@ class Signals:
             signal.signal(number, signal.SIG_DFL)
         self._numbers.clear()
         self._noted.clear()
+        self.close()
+
+    def close(self) -> None:
+        """Close the pipe; nobody may be waiting for it."""
         if self._read >= 0:
             os.close(self._read)
             os.close(self._write)

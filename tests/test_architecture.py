@@ -44,7 +44,7 @@ LAYERS = (
     ("forkd.rehearsal", "forkd.worker"),
     ("forkd.zygote",),
     ("forkd.config", "forkd.control", "forkd.ops"),
-    ("forkd.daemon", "forkd.embedded"),
+    ("forkd.borrowed_signals", "forkd.daemon", "forkd.embedded"),
     ("forkd.launcher",),
     ("forkd.inplace",),
     ("forkd.cli",),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 
 import pytest
 
@@ -229,3 +231,36 @@ def test_services_of_both_concurrencies_are_refused(engine):
         launcher.launch_service(Service(Server(), concurrency=other))
     launcher.stop()
     launcher.wait()
+
+
+def native_thread(fn, *args) -> threading.Thread:
+    """Return a thread that is none of eventlet's, which has replaced them in its process."""
+    eventlet = sys.modules.get("eventlet")
+    made = (eventlet.patcher.original("threading") if eventlet else threading).Thread(target=fn, args=args)
+    made.start()
+    return made
+
+
+def test_any_thread_can_stop_it(engine):
+    server = Signalled()
+    launcher = ServiceLauncher()
+    launcher.launch_service(Service(server, concurrency=engine))
+    stopping = native_thread(launcher.stop)
+    launcher.wait()
+    stopping.join()
+    assert server.notes == ["drain"]
+
+
+def test_another_than_the_main_thread_runs_it_and_takes_no_signals(engine):
+    before, during, server = handlers(), [], Signalled()
+
+    def main() -> None:
+        launcher = ServiceLauncher()
+        launcher.launch_service(Service(server, concurrency=engine))
+        during.extend(handlers())
+        native_thread(launcher.stop)
+        launcher.wait()
+
+    native_thread(main).join()
+    assert server.notes == ["drain"]
+    assert during == before
