@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
+import os
 import re
+import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -15,7 +18,7 @@ from wsgiref.validate import validator
 
 import pytest
 
-from tests.functional.installed import Installed
+from tests.functional.installed import COMMAND, Installed, Ports, living_in
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -164,3 +167,47 @@ def test_the_three_services_work_together(example):
     assert counted
     example.process.terminate()
     assert example.wait() == 0
+
+
+@pytest.fixture
+def script(short_tmp) -> Iterator[subprocess.Popen[str]]:
+    """conf/examples/script.py, whose services are ready; the line that says where is not yet read."""
+    ports = Ports()
+    environment = {
+        "FORKD_RUNTIME_DIR": str(short_tmp / "run"),
+        "LINKBOX_PORT": str(ports.take()),
+        "LINKBOX_DB": str(short_tmp / "links.sqlite"),
+    }
+    with contextlib.closing(ports), (short_tmp / "log").open("w") as log:
+        script = subprocess.Popen(
+            [sys.executable, CONF / "examples" / "script.py"], cwd=short_tmp, env={**os.environ, **environment},
+            stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
+        with script:
+            yield script
+            script.terminate()
+    until(lambda: not living_in(short_tmp), what="nothing left")
+
+
+def test_the_script_runs_them_without_a_configuration(script, short_tmp):
+    own = script.stdout.readline().strip()
+    assert own, (short_tmp / "log").read_text()
+    with urllib.request.urlopen(f"{own}/links", urlencode({"url": f"{own}/"}).encode()) as answer:
+        short = answer.read().decode().strip()
+    with urllib.request.urlopen(short) as answer:  # followed back to the page
+        assert f">{short.rpartition('/')[2]}<" in answer.read().decode()
+    call = [COMMAND, "call", "--runtime-dir", short_tmp / "run", "clicks.top", "limit=1"]
+    counted = lambda: subprocess.run(call, capture_output=True, text=True, check=True).stdout
+    assert until(lambda: re.search(r"clicks.*1", counted(), re.DOTALL))
+    script.terminate()
+    assert script.wait(30) == 0
+
+
+def test_the_script_says_why_it_cannot_start(script, short_tmp):
+    own = script.stdout.readline().strip()
+    again = subprocess.run(
+        [sys.executable, CONF / "examples" / "script.py"], cwd=short_tmp, capture_output=True, text=True, check=False,
+        env={**os.environ, "FORKD_RUNTIME_DIR": str(short_tmp / "other"), "LINKBOX_PORT": own.rpartition(":")[2]},
+    )  # fmt: skip
+    assert again.returncode == 1
+    assert "service links: could not be started: cannot listen on 127.0.0.1" in again.stderr
