@@ -92,9 +92,8 @@ def _looks(state: State, service: Service) -> Iterator[float]:
 
 def _ages(service: Service) -> Iterator[tuple[float, Incarnation]]:
     """Yield when each worker is too old: sooner by up to `jitter`, so that those born together do not go together."""
-    for number, generation in service.generations.items():
-        recycle = generation.spec.recycle
-        if recycle.age:
-            for worker in service.ready():
-                if worker.generation == number and worker.due is None:
-                    yield worker.born + recycle.age * (1 - recycle.jitter * (worker.id * _GOLDEN % 1)), worker
+    recycles = {number: one.spec.recycle for number, one in service.generations.items() if one.spec.recycle.age}
+    for worker in service.ready() if recycles else ():
+        if worker.generation in recycles and worker.due is None:
+            recycle = recycles[worker.generation]
+            yield worker.born + recycle.age * (1 - recycle.jitter * (worker.id * _GOLDEN % 1)), worker
