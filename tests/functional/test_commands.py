@@ -87,7 +87,7 @@ def test_help_names_every_command_that_works(forkd: Installed) -> None:
     done = forkd.run("--help")
     assert done.returncode == 0
     named = [line.split()[0] for line in done.stdout.partition("commands:")[2].splitlines() if line.startswith("  ")]
-    assert named == ["start", "run", "check", "status", "reload", "restart", "stop", "call", "schema"]
+    assert named == ["start", "run", "check", "schema", "status", "reload", "restart", "stop", "call"]
     for name in named:
         assert forkd.run(name, "--help").returncode == 0
 
