@@ -5,14 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from forkd.cli.codes import DONE, NOT_AS_WANTED
+from forkd.cli.codes import DONE, FAILED, NOT_AS_WANTED
 from forkd.cli.parser import Command
 from forkd.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from forkd.cli.parser import Parser
+    from forkd.control.client import Client
+    from forkd.control.protocol import Request
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -39,30 +45,123 @@ def _add_status(parser: Parser) -> None:
 
 
 def _order(options: argparse.Namespace) -> int:
-    from forkd.control.client import Client  # lazy: for commands that talk to the launcher
+    from forkd.control.protocol import Request  # lazy: for commands that talk to the launcher
+
+    return _give(options, Request(options.command, options.service, getattr(options, "quick", False)))
+
+
+def _scale(options: argparse.Namespace) -> int:
     from forkd.control.protocol import Request  # lazy: as above
+    from forkd.ops import operands  # lazy: for the commands that take one
+
+    workers, relative = operands.workers(options.workers)
+    return _give(options, Request("scale", options.service, workers=workers, relative=relative))
+
+
+def _signal(options: argparse.Namespace) -> int:
+    from forkd.control.protocol import Request  # lazy: as above
+    from forkd.ops import operands, orders  # lazy: as above
+
+    service, slot = operands.target(options.target)
+    request = Request("signal", service, slot=slot, signal=operands.signal_number(options.name))
+    with _connect(options, request) as (client, _):
+        orders.settle(client, request)
+    return DONE
+
+
+def _give(options: argparse.Namespace, request: Request) -> int:
+    from forkd.ops import orders, progress  # lazy: as above
+
+    with _connect(options, request) as (client, picture):
+        if options.wait:
+            orders.see_through(client, request, progress.teller(request, picture, partial(_picture, options)))
+        else:
+            orders.give(client, request)
+    return DONE
+
+
+@contextmanager
+def _connect(options: argparse.Namespace, request: Request) -> Iterator[tuple[Client, dict[str, Any]]]:
+    """Give a connection to the launcher that is meant, and its picture, in which the order has been found to fit."""
+    from forkd.control.client import Client  # lazy: as above
     from forkd.ops import orders  # lazy: as above
 
-    request = Request(options.command, options.service, getattr(options, "quick", False))
     with Client(_runtime_dir(options)) as client:
+        picture = client.status()
         if options.config is not None and options.runtime_dir is None:
-            orders.check_config(request, client.status(), options.config)
-        if request.service is not None:
-            orders.check_service(request, client.status(), _configured)
-        orders.give(client, request, wait=options.wait)
-    return DONE
+            orders.check_config(request, picture, options.config)
+        orders.check_service(request, picture, _configured)
+        yield client, picture
+
+
+def _picture(options: argparse.Namespace) -> dict[str, Any]:
+    from forkd.control.client import Client  # lazy: as above
+
+    with Client(_runtime_dir(options)) as client:
+        return client.status()
 
 
 def _add_order(parser: Parser) -> None:
     _add_where(parser)
     parser.add_argument("service", nargs="?", metavar="SERVICE", help="by default all of them")
-    parser.add_argument("--wait", action="store_true", default=True, help="tell how it goes and how it ends (default)")
-    parser.add_argument("--no-wait", dest="wait", action="store_false", help="return as soon as it is accepted")
+    _add_wait(parser)
 
 
 def _add_stop(parser: Parser) -> None:
     _add_order(parser)
     parser.add_argument("--quick", action="store_true", help="do not finish what is in flight")
+
+
+def _add_scale(parser: Parser) -> None:
+    _add_where(parser)
+    parser.add_argument("service", metavar="SERVICE")
+    parser.add_argument("workers", metavar="N", help="how many, or by how many more or less: +1, -1")
+    _add_wait(parser)
+
+
+def _add_signal(parser: Parser) -> None:
+    _add_where(parser)
+    _add_target(parser)
+    parser.add_argument("name", metavar="NAME", help="such as USR1, SIGUSR1 or 10")
+
+
+def _add_wait(parser: Parser) -> None:
+    parser.add_argument("--wait", action="store_true", default=True, help="tell how it goes and how it ends (default)")
+    parser.add_argument("--no-wait", dest="wait", action="store_false", help="return as soon as it is accepted")
+
+
+def _add_target(parser: Parser) -> None:
+    parser.add_argument("target", metavar="SERVICE[/SLOT]", help="all of its workers, or one")
+
+
+def _stacks(options: argparse.Namespace) -> int:
+    import json  # lazy: as for status
+
+    from forkd.control.protocol import Request  # lazy: as above
+    from forkd.ops import operands, stacks  # lazy: as above
+
+    service, slot = operands.target(options.target)
+    with _connect(options, Request("stacks", service, slot=slot)) as (client, picture):
+        workers = stacks.asked(picture, service, slot)
+        found = stacks.gather(client, slot, workers, partial(_seen, options, service))
+    if options.json:
+        print(json.dumps([one._asdict() for one in found], indent=2))
+    else:
+        print("\n\n".join(map(stacks.shown, found)))
+    return DONE if any(one.stacks for one in found) else FAILED
+
+
+def _seen(options: argparse.Namespace, service: str) -> list[dict[str, Any]]:
+    from forkd.control.client import Client  # lazy: as above
+
+    with Client(_runtime_dir(options)) as client:
+        return client.stacks(service)
+
+
+def _add_stacks(parser: Parser) -> None:
+    _add_where(parser)
+    _add_target(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
 
 
 def _configured(path: str) -> set[str]:
@@ -116,5 +215,8 @@ COMMANDS = {
     "reload": Command("read configuration and code again, and roll the workers", _add_order, _order),
     "restart": Command("run the same code in new processes; start what was stopped", _add_order, _order),
     "stop": Command("stop a service, or everything and the launcher", _add_stop, _order),
+    "scale": Command("run more or fewer workers, until the next reload", _add_scale, _scale),
+    "signal": Command("send a signal to workers", _add_signal, _signal),
+    "stacks": Command("show what each thread of the workers is at", _add_stacks, _stacks),
     "call": Command("call a method over RPC and print what it returns", _add_call, _call),
 }

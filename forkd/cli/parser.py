@@ -14,7 +14,7 @@ from forkd.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LATER = ("events", "logs", "scale", "signal", "stacks", "top", "upgrade")
+LATER = ("events", "logs", "top", "upgrade")
 
 
 class Parser(argparse.ArgumentParser):

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 from forkd.control import protocol
@@ -19,6 +20,10 @@ ANSWER_LIMIT = 64 * 1024 * 1024  # bytes of one line
 ANSWER_TIMEOUT = 10.0  # seconds for the first answer: the launcher never blocks, so it is stopped or starved
 EXIT_TIMEOUT = 10.0  # seconds from the launcher's last word to its end
 _CREDENTIALS = struct.Struct("3i")
+
+
+class _Silence(ForkdError):
+    """The launcher says nothing for as long as it may."""
 
 
 class Client:
@@ -46,30 +51,41 @@ class Client:
 
     def status(self) -> dict[str, Any]:
         """Return the launcher's picture of itself and its services."""
-        answer = next(self._answers(protocol.Request("status")), None)
-        if answer is None or not isinstance(answer.get("status"), dict):
-            msg = f"the launcher of {self._dir} closed the connection without an answer"
-            raise ProtocolError(msg)
-        picture: dict[str, Any] = answer["status"]
+        picture: dict[str, Any] = self._ask(protocol.Request("status"), "status", dict)
         return picture
 
-    def follow(self, request: protocol.Request) -> Iterator[dict[str, Any]]:
-        """Yield the lines that tell how a request fares: `accepted`, `news` …, `ended`.
+    def stacks(self, service: str) -> list[dict[str, Any]]:
+        """Return what workers of a service have left of stacks on their boards: of each the `id` and the `text`."""
+        found: list[dict[str, Any]] = self._ask(protocol.Request("stacks", service), "stacks", list)
+        return found
 
-        The stop of everything goes on until the launcher is gone.
+    def follow(self, request: protocol.Request, until: float | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the lines that tell how a request fares: `accepted`, `news` …, `ended`; none after the instant `until`.
+
+        The stop of everything goes on until the launcher is gone, a request that says `follow` without an end.
         """
         last = request.verb == "stop" and request.service is None
         launcher = _watch(self._peer()[0]) if last else None
         try:
             for answer in self._answers(request):
                 yield answer
-                self._sock.settimeout(None)
-                if "ended" in answer and not last:
+                self._sock.settimeout(None if until is None else max(0.001, until - time.monotonic()))
+                if "ended" in answer and not (last or request.follow):
                     return
             _wait_for_exit(launcher)
+        except _Silence:
+            if until is None:
+                raise
         finally:
             if launcher is not None:
                 os.close(launcher)
+
+    def _ask(self, request: protocol.Request, key: str, kind: type) -> Any:
+        answer = next(self._answers(request), None)
+        if answer is None or not isinstance(answer.get(key), kind):
+            msg = f"the launcher of {self._dir} closed the connection without an answer"
+            raise ProtocolError(msg)
+        return answer[key]
 
     def _connect(self, path: str) -> None:
         try:
@@ -108,7 +124,7 @@ class Client:
                 data = self._sock.recv(256 * 1024)
             except TimeoutError:
                 msg = f"the launcher of {self._dir} does not answer (stopped by a signal, or a starved machine?)"
-                raise ForkdError(msg) from None
+                raise _Silence(msg) from None
             except ConnectionResetError:
                 data = b""
             if not data:

@@ -16,10 +16,14 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
 class Connection:
     """Open exactly as long as it stands in `registry` under its descriptor and is registered with `epoll`.
 
-    `ticket` is what the client waits for (0: nothing), `service` whose news it is told (None: everybody's).
+    `ticket` is what the client waits for (0: nothing), `service` whose news it is told (None: everybody's), and
+    `follow` whether it is told them after the end, too.
     """
 
-    __slots__ = ("_epoll", "_inbound", "_leaving", "_outbound", "_reading", "_registry", "_sock", "service", "ticket")
+    __slots__ = (
+        *("_epoll", "_inbound", "_leaving", "_outbound", "_reading", "_registry", "_sock"),
+        *("follow", "service", "ticket"),
+    )
 
     def __init__(self, sock: socket.socket, epoll: select.epoll, registry: dict[int, Connection]) -> None:
         sock.setblocking(False)
@@ -32,6 +36,7 @@ class Connection:
         self._leaving = False  # closed as soon as it has read what it was sent
         self.ticket = 0
         self.service: str | None = None
+        self.follow = False
         registry[sock.fileno()] = self
         epoll.register(sock, select.EPOLLIN)
 

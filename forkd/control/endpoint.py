@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from forkd.control import protocol, words
 from forkd.control.connection import Connection
-from forkd.core.events import Reload, Restart, Stop
+from forkd.core.events import Reload, Restart, Scale, SignalWorkers, Stop
 from forkd.errors import ProtocolError
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable
 
-    from forkd.core.events import Event
+    from forkd.core.events import Event, Seen
     from forkd.core.state import News
 
 CONNECTIONS = 64
@@ -31,9 +31,16 @@ class Endpoint:
     selector need not know which clients can be written to.
     """
 
-    def __init__(self, listener: socket.socket, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        status: Callable[[], dict[str, Any]],
+        look: Callable[[str | None], list[Seen]],
+    ) -> None:
+        """`status` gives the launcher's picture, `look` what there is to see of the workers of a service or of all."""
         self._listener = listener
         self._status = status
+        self._look = look
         self._epoll = select.epoll()
         self._epoll.register(listener, select.EPOLLIN)
         self._clients: dict[int, Connection] = {}
@@ -109,11 +116,15 @@ class Endpoint:
         if request.verb == "status":
             client.send(protocol.status_line(self._status()))
             return []
+        if request.verb == "stacks":
+            seen = self._look(request.service)
+            client.send(protocol.stacks_line(seen))
+            return list(seen)
         if client.ticket:
             client.send(protocol.error_line("one thing at a time: this connection waits for another request"))
             return []
         self._tickets += 1
-        client.ticket, client.service = self._tickets, request.service
+        client.ticket, client.service, client.follow = self._tickets, request.service, request.follow
         client.send(protocol.accepted_line(client.ticket))
         return [_event(request, client.ticket)]
 
@@ -121,18 +132,25 @@ class Endpoint:
 def _tell(client: Connection, item: News) -> None:
     if item.kind == "ended":
         if item.ticket == client.ticket:
-            client.release()
+            if not client.follow:
+                client.release()
             client.send(protocol.ended_line(item.ticket, item.ok is not False, item.text or ""))
     elif client.service is None or item.service in {client.service, None}:
         client.send(protocol.news_line(item, words.say(item)))
 
 
 def _event(request: protocol.Request, ticket: int) -> Event:
-    if request.verb == "reload":
-        return Reload(ticket, request.service)
-    if request.verb == "restart":
-        return Restart(ticket, request.service)
-    return Stop(ticket, request.service, request.quick)
+    match request.verb:
+        case "reload":
+            return Reload(ticket, request.service)
+        case "restart":
+            return Restart(ticket, request.service)
+        case "scale":
+            return Scale(ticket, request.service, request.workers or 0, request.relative)
+        case "signal":
+            return SignalWorkers(ticket, request.service, request.slot, request.signal or 0)
+        case _:
+            return Stop(ticket, request.service, request.quick)
 
 
 def _spare_descriptor() -> int:

@@ -1,10 +1,11 @@
 """What travels over the control socket: one JSON object a line; nothing here does I/O.
 
-A request is `{"do": "status"}`, or `reload`, `restart`, `stop` with an optional `"service"` and, for stop, `"quick"`.
-`status` is answered by `{"status": {…}}`. The others are answered by `{"accepted": TICKET}`, then by one
-`{"news": {…}, "level": "info", "origin": "shop/0", "text": "…"}` for each thing that happens to their services, and
-last by `{"ended": TICKET, "ok": true, "text": "…"}`; the stop of everything is over when the launcher has closed the
-connection. What is refused is answered by `{"error": "…"}`.
+A request is `{"do": "status"}`, or another verb with what VERBS lets go with it. `status` is answered by
+`{"status": {…}}`, and `stacks` by `{"stacks": [{"id": 7, "text": "…"}]}`. The others are orders: they are answered by
+`{"accepted": TICKET}`, then by one `{"news": {…}, "level": "info", "origin": "shop/0", "text": "…"}` for each thing
+that happens to their services, and last by `{"ended": TICKET, "ok": true, "text": "…"}`. The stop of everything is over
+when the launcher has closed the connection; with `"follow": true` the news go on after the end, until the client
+closes it. What is refused is answered by `{"error": "…"}`.
 """
 
 from __future__ import annotations
@@ -15,20 +16,39 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from forkd.errors import ProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from forkd.control.words import Line
+    from forkd.core.events import Seen
     from forkd.core.state import News
 
 SOCKET = "forkd.sock"  # its name in the runtime directory
 REQUEST_LIMIT = 64 * 1024  # bytes, with the newline
-VERBS = ("status", "reload", "restart", "stop")
+VERBS: dict[str, tuple[str, ...]] = {  # and what may go with each
+    "status": ("service",),
+    "reload": ("service",),
+    "restart": ("service",),
+    "stop": ("service", "quick"),
+    "scale": ("service", "workers", "relative"),
+    "signal": ("service", "slot", "signal", "follow"),
+    "stacks": ("service",),
+}
+MOST_WORKERS = 10_000  # of a service, as its key `workers` has it
+_NEEDED = {"scale": ("service", "workers"), "signal": ("signal",)}
+_NUMBERS = {"slot": (0, MOST_WORKERS - 1), "workers": (-MOST_WORKERS, MOST_WORKERS), "signal": (1, 64)}
 
 
 class Request(NamedTuple):
-    """What a client asks for; `service` None: for all of them."""
+    """What a client asks for; `service` None: for all of them, `slot` None: for all of its workers."""
 
     verb: str
     service: str | None = None
     quick: bool = False
+    workers: int | None = None
+    relative: bool = False
+    slot: int | None = None
+    signal: int | None = None
+    follow: bool = False
 
 
 def encode(body: dict[str, Any]) -> bytes:
@@ -51,34 +71,50 @@ def decode(line: bytes) -> dict[str, Any]:
 
 def request_line(request: Request) -> bytes:
     """Return a request as the client sends it."""
-    body: dict[str, Any] = {"do": request.verb}
-    if request.service is not None:
-        body["service"] = request.service
-    if request.quick:
-        body["quick"] = True
-    return encode(body)
+    given = {key: value for key, value in request._asdict().items() if value is not None and value is not False}
+    return encode({"do": given.pop("verb"), **given})
 
 
 def parse_request(line: bytes) -> Request:
     """Return the request in a line, all of it checked; ProtocolError with a sentence for the client."""
-    body = decode(line)
-    verb, service, quick = body.pop("do", None), body.pop("service", None), body.pop("quick", False)
-    if verb not in VERBS:
-        msg = f'"do" must be one of {", ".join(VERBS)}, got {verb!r}'
-    elif not (service is None or isinstance(service, str)):
-        msg = f'"service" must be a name, got {service!r}'
-    elif not isinstance(quick, bool) or (quick and verb != "stop"):
-        msg = '"quick" must be true or false, and goes with stop'
-    elif body:
-        msg = f"nothing is known of {', '.join(map(repr, body))}"
+    body = {key: value for key, value in decode(line).items() if value is not None}
+    verb = body.pop("do", None)
+    if not isinstance(verb, str) or verb not in VERBS:
+        raise ProtocolError(f'"do" must be one of {", ".join(VERBS)}, got {verb!r}')
+    if strange := body.keys() - set(VERBS[verb]):
+        raise ProtocolError(f"{verb} knows nothing of {', '.join(map(repr, sorted(strange)))}")
+    for key in _NEEDED.get(verb, ()):
+        if key not in body:
+            raise ProtocolError(f'"{key}" must go with {verb}')
+    for key, value in body.items():
+        _check(key, value)
+    if body.get("workers", 0) < 0 and not body.get("relative"):
+        raise ProtocolError('"workers" must not be negative without "relative"')
+    return Request(verb, **body)
+
+
+def _check(key: str, value: object) -> None:
+    if key == "service":
+        fits, expected = isinstance(value, str), "a name"
+    elif key in _NUMBERS:
+        lowest, highest = _NUMBERS[key]
+        # True and False are integers to Python.
+        fits = isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
+        expected = f"a number from {lowest} to {highest}"
     else:
-        return Request(verb, service, quick)
-    raise ProtocolError(msg)
+        fits, expected = isinstance(value, bool), "true or false"
+    if not fits:
+        raise ProtocolError(f'"{key}" must be {expected}, got {value!r}')
 
 
 def status_line(picture: dict[str, Any]) -> bytes:
     """Return the answer to `status`."""
     return encode({"status": picture})
+
+
+def stacks_line(seen: Iterable[Seen]) -> bytes:
+    """Return the answer to `stacks`: of each worker what there was."""
+    return encode({"stacks": [{"id": one.id, "text": one.stacks} for one in seen if one.stacks]})
 
 
 def accepted_line(ticket: int) -> bytes:

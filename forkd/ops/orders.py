@@ -1,23 +1,19 @@
-"""`forkd reload`, `restart` and `stop`: give the order, tell how it goes on stderr, return how it ended."""
+"""`forkd reload`, `restart`, `stop`, `scale` and `signal`: give the order, tell how it goes, return how it ended."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from forkd.errors import ForkdError
-from forkd.log import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forkd.control.client import Client
     from forkd.control.protocol import Request
-
-_QUIET = {"debug"}
-# What a reload's last line says: whoever asked for it need not read it thrice.
-_SAID_AT_THE_END = {"config_refused", "reload_ended"}
+    from forkd.ops.progress import Lines
 
 
 def check_config(request: Request, picture: dict[str, Any], path: str) -> None:
@@ -28,12 +24,15 @@ def check_config(request: Request, picture: dict[str, Any], path: str) -> None:
 
 
 def check_service(request: Request, picture: dict[str, Any], configured: Callable[[str], set[str]]) -> None:
-    """Raise ForkdError for a service that the launcher has not, so that it need not be asked.
+    """Raise ForkdError for a service or a worker that the launcher has not, so that it need not be asked.
 
     A reload may name one that is only in the configuration by now: `configured` gives the names in a file.
     """
     names = [one["name"] for one in picture["services"]]
-    if request.service is None or request.service in names:
+    if request.service is None:
+        return
+    if request.service in names:
+        _check_slot(request, picture["services"][names.index(request.service)])
         return
     try:
         if request.verb == "reload" and request.service in configured(picture["forkd"]["config"]):
@@ -44,37 +43,70 @@ def check_service(request: Request, picture: dict[str, Any], configured: Callabl
     raise ForkdError(f"{request.verb} failed: no service is named {request.service!r}; there are: {there}")
 
 
-def give(client: Client, request: Request, *, wait: bool) -> None:
-    """Give an order and follow it to its end, or with `wait` false until it was accepted.
+def _check_slot(request: Request, service: dict[str, Any]) -> None:
+    slots = sorted({worker["slot"] for worker in service["workers"]})
+    if request.slot is not None and request.slot not in slots:
+        there = ", ".join(f"{request.service}/{slot}" for slot in slots) or "none"
+        what = f"no worker is {request.service}/{request.slot}"
+        raise ForkdError(f"{request.verb} failed: {what}; there are: {there}")
+
+
+def give(client: Client, request: Request) -> None:
+    """Give an order and return as soon as it is accepted."""
+    next(client.follow(request), None)
+
+
+def settle(client: Client, request: Request) -> None:
+    """Give an order that is done at once, and of which nothing is to be told.
 
     Raises ForkdError, which says why, when it failed.
     """
-    stops_all = request.verb == "stop" and request.service is None
-    over = False
     for answer in client.follow(request):
-        if "accepted" in answer and not wait:
-            return
         if "ended" in answer:
-            over = True
-            _judge(answer, request)
-        elif "news" in answer and not over:
-            _tell(answer, request)
-    if not (over or stops_all):
-        raise ForkdError(f"{request.verb}: the launcher went away before it was done")
+            judge(answer, request)
+            return
+    _went_away(request)
 
 
-def _judge(answer: dict[str, Any], request: Request) -> None:
+def see_through(client: Client, request: Request, teller: Lines) -> None:
+    """Give an order and follow it to its end, of which stderr is told.
+
+    Raises ForkdError, which says why, when it failed.
+    """
+    try:
+        _follow(client, request, teller)
+    except KeyboardInterrupt:
+        _say(f"interrupted: the {request.verb} goes on; `forkd status` shows how")
+        raise
+    _say(f"{request.verb} done")
+
+
+def _follow(client: Client, request: Request, teller: Lines) -> None:
+    over = request.verb == "stop" and request.service is None  # at its end the launcher goes away
+    try:
+        for answer in client.follow(request):
+            if "accepted" in answer:
+                teller.begin()
+            elif "ended" in answer:
+                over = True
+                judge(answer, request)
+            elif "news" in answer:
+                teller.tell(answer)
+    finally:
+        teller.end()
+    if not over:
+        _went_away(request)
+
+
+def judge(answer: dict[str, Any], request: Request) -> None:
+    """Raise ForkdError when the last answer says that the order failed."""
     if not answer.get("ok"):
         raise ForkdError(f"{request.verb} failed: {answer.get('text') or 'nobody said why'}")
 
 
-def _tell(answer: dict[str, Any], request: Request) -> None:
-    repeated = request.verb == "reload" and answer.get("level") == "error" and _kind(answer) in _SAID_AT_THE_END
-    if answer.get("level") not in _QUIET and not repeated:
-        for line in str(answer.get("text")).splitlines():
-            print(printable(f"{answer.get('origin')}: {line}"), file=sys.stderr, flush=True)
+def _went_away(request: Request) -> NoReturn:
+    raise ForkdError(f"{request.verb}: the launcher went away before it was done")
 
 
-def _kind(answer: dict[str, Any]) -> object:
-    news = answer["news"]
-    return news.get("kind") if isinstance(news, dict) else None
+def _say(text: str) -> None:
+    print(f"forkd: {text}", file=sys.stderr, flush=True)

@@ -16,10 +16,10 @@ from forkd.control import client as client_module
 from forkd.control.client import Client
 from forkd.control.endpoint import Endpoint
 from forkd.control.protocol import SOCKET, Request
-from forkd.core.events import Stop
+from forkd.core.events import Seen, Stop
 from forkd.core.state import News
 from forkd.errors import ForkdError, NotRunning
-from forkd.ops import orders
+from forkd.ops import orders, progress
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Launcher:
 
     def __init__(self, folder: pathlib.Path, answer: Callable[[Any], list[News]]) -> None:
         self.dir = str(folder)
-        self.endpoint = Endpoint(sockets.listen(f"unix:{folder}/{SOCKET}", 64, 0o600), lambda: PICTURE)
+        self.endpoint = Endpoint(sockets.listen(f"unix:{folder}/{SOCKET}", 64, 0o600), lambda: PICTURE, self.look)
         self.answer = answer
         self.events: list[Any] = []
         self._wake, self._woken = socket.socketpair()
@@ -48,6 +48,9 @@ class Launcher:
         self._wake.close()
         self._thread.join(10)
         self._woken.close()
+
+    def look(self, service: str | None) -> list[Seen]:
+        return [Seen(8, 1.0, "Thread 0x1"), Seen(9, 1.0)] if service == "shop" else []
 
     def _run(self) -> None:
         with contextlib.closing(self.endpoint):
@@ -75,6 +78,11 @@ def launcher(short_tmp: pathlib.Path) -> Iterator[Launcher]:
         yield running
 
 
+def see_through(client: Client, request: Request) -> None:
+    """Give an order and follow it, with plain lines on stderr."""
+    orders.see_through(client, request, progress.Lines(request))
+
+
 def test_status(launcher):
     with Client(launcher.dir) as client:
         assert client.status() == PICTURE
@@ -82,20 +90,20 @@ def test_status(launcher):
 
 def test_an_order_is_followed_to_its_end(launcher, capsys):
     with Client(launcher.dir) as client:
-        orders.give(client, Request("reload", "shop"), wait=True)
+        see_through(client, Request("reload", "shop"))
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines() == ["shop/0: failed: KeyError: 'DSN'", r"shop/0: \x1b[31m"]
+    assert err.splitlines() == ["shop/0: failed: KeyError: 'DSN'", r"shop/0: \x1b[31m", "forkd: reload done"]
 
 
 def test_an_order_that_fails_says_why(launcher):
     with Client(launcher.dir) as client, pytest.raises(ForkdError, match="restart failed: bad: it is"):
-        orders.give(client, Request("restart", "bad"), wait=True)
+        see_through(client, Request("restart", "bad"))
 
 
 def test_without_waiting_nothing_is_told(launcher, capsys):
     with Client(launcher.dir) as client:
-        orders.give(client, Request("restart", "bad"), wait=False)
+        orders.give(client, Request("restart", "bad"))
     assert capsys.readouterr().err == ""
     until(lambda: len(launcher.events) == 1, what="the order")
 
@@ -104,7 +112,7 @@ def test_the_stop_of_everything_is_followed_until_the_launcher_is_gone(launcher,
     # The stand-in lives in this very process, which does not end.
     monkeypatch.setattr(client_module, "_watch", lambda pid: None)
     with Client(launcher.dir) as client:
-        orders.give(client, Request("stop"), wait=True)
+        see_through(client, Request("stop"))
     with pytest.raises(NotRunning):
         Client(launcher.dir)
 
@@ -116,7 +124,7 @@ def test_a_launcher_that_dies_leaves_no_order_undone_in_silence(short_tmp):
         served.sendall(b'{"accepted": 1}\n')
         served.close()
         with pytest.raises(ForkdError, match="went away"):
-            orders.give(client, Request("reload"), wait=True)
+            see_through(client, Request("reload"))
     listener.close()
 
 

@@ -16,7 +16,7 @@ from forkd import sockets
 from forkd.control import connection
 from forkd.control.endpoint import CONNECTIONS, Endpoint
 from forkd.control.protocol import REQUEST_LIMIT
-from forkd.core.events import Reload, Restart, Stop
+from forkd.core.events import Reload, Restart, Scale, Seen, SignalWorkers, Stop
 from forkd.core.state import News
 
 if TYPE_CHECKING:
@@ -32,8 +32,13 @@ class Desk:
     def __init__(self, folder: pathlib.Path) -> None:
         self.path = str(folder / "sock")
         self.picture: dict[str, Any] = PICTURE
-        self.endpoint = Endpoint(sockets.listen(f"unix:{self.path}", 64, 0o600), lambda: self.picture)
+        self.endpoint = Endpoint(sockets.listen(f"unix:{self.path}", 64, 0o600), lambda: self.picture, self.look)
+        self.looked: list[str | None] = []
         self.clients: list[socket.socket] = []
+
+    def look(self, service: str | None) -> list[Seen]:
+        self.looked.append(service)
+        return [Seen(7, 1.0, "Thread 0x1"), Seen(8, 1.0)]
 
     def connect(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -131,6 +136,10 @@ def test_status_is_answered_at_once_and_again(desk):
         (b'{"do": "restart", "service": "shop"}\n', Restart(1, "shop")),
         (b'{"do": "stop"}\n', Stop(1)),
         (b'{"do": "stop", "service": "shop", "quick": true}\n', Stop(1, "shop", quick=True)),
+        (b'{"do": "scale", "service": "shop", "workers": 4}\n', Scale(1, "shop", 4)),
+        (b'{"do": "scale", "service": "shop", "workers": -1, "relative": true}\n', Scale(1, "shop", -1, relative=True)),
+        (b'{"do": "signal", "service": "shop", "slot": 0, "signal": 10}\n', SignalWorkers(1, "shop", 0, 10)),
+        (b'{"do": "signal", "signal": 10}\n', SignalWorkers(1, None, None, 10)),
     ],
 )
 def test_an_order_becomes_an_event_with_a_ticket(desk, line, event):
@@ -160,6 +169,26 @@ def test_whoever_waits_is_told_how_it_goes_and_how_it_ends(desk):
     assert [line.get("origin") for line in told] == [None, "shop/0", "billing/0", "shop/1"]
     assert last == {"ended": 2, "ok": False, "text": "billing: no"}
     assert lines(nothing) == []
+
+
+def test_whoever_follows_is_told_after_the_end_too_and_keeps_its_place(desk):
+    client = desk.ask(b'{"do": "signal", "service": "shop", "signal": 40, "follow": true}\n')
+    assert desk.turn() == [SignalWorkers(1, "shop", None, 40)]
+    desk.endpoint.tell([News("ended", ticket=1, ok=True)])
+    for _ in range(CONNECTIONS + 1):
+        desk.connect()
+        desk.turn()
+    desk.endpoint.tell([News("stacks", "billing", 0, 8, 13), News("stacks", "shop", 0, 7, 12, text="Thread 0x1")])
+    accepted, ended, stacks = lines(client)
+    assert (accepted, ended["ended"]) == ({"accepted": 1}, 1)
+    assert stacks["news"] == {"kind": "stacks", "service": "shop", "slot": 0, "id": 7, "pid": 12, "text": "Thread 0x1"}
+
+
+def test_what_there_is_to_see_of_the_workers_is_told_and_observed(desk):
+    client = desk.ask(b'{"do": "stacks", "service": "shop"}\n')
+    assert desk.turn() == [Seen(7, 1.0, "Thread 0x1"), Seen(8, 1.0)]
+    assert desk.looked == ["shop"]
+    assert lines(client) == [{"stacks": [{"id": 7, "text": "Thread 0x1"}]}]
 
 
 def test_a_connection_may_give_one_order_after_the_other_but_not_two_at_once(desk):

@@ -8,6 +8,7 @@ import pytest
 
 from forkd.control import protocol, words
 from forkd.control.protocol import Request
+from forkd.core import spec
 from forkd.core.state import News
 from forkd.errors import ProtocolError
 
@@ -21,6 +22,10 @@ from forkd.errors import ProtocolError
         Request("restart", "shop"),
         Request("stop", None, quick=True),
         Request("stop", "shöp"),
+        Request("scale", "shop", workers=0),
+        Request("scale", "shop", workers=-10_000, relative=True),
+        Request("signal", "shop", slot=0, signal=64, follow=True),
+        Request("stacks", "shop"),
     ],
 )
 def test_a_request_arrives_as_it_was_sent(request_):
@@ -44,7 +49,15 @@ def test_a_request_arrives_as_it_was_sent(request_):
         (b'{"do": ["status"]}', '"do"'),
         (b'{"do": "reload", "service": 1}', '"service"'),
         (b'{"do": "stop", "quick": 1}', '"quick"'),
-        (b'{"do": "reload", "quick": true}', '"quick"'),
+        (b'{"do": "reload", "quick": true}', "reload knows nothing of 'quick'"),
+        (b'{"do": "scale", "service": "shop"}', '"workers" must go with scale'),
+        (b'{"do": "scale", "workers": 1}', '"service" must go with scale'),
+        (b'{"do": "scale", "service": "shop", "workers": true}', '"workers"'),
+        (b'{"do": "scale", "service": "shop", "workers": 10001}', "from -10000 to 10000"),
+        (b'{"do": "scale", "service": "shop", "workers": -1}', "negative"),
+        (b'{"do": "signal", "service": "shop"}', '"signal" must go with signal'),
+        (b'{"do": "signal", "service": "shop", "signal": 0}', "from 1 to 64"),
+        (b'{"do": "signal", "service": "shop", "signal": 1, "slot": -1}', '"slot"'),
         (b'{"do": "stop", "sevice": "shop"}', "'sevice'"),
     ],
 )
@@ -91,3 +104,7 @@ def test_an_answer_is_one_line_whatever_is_in_it():
 )
 def test_news_in_words(news, said):
     assert tuple(words.say(news)) == said
+
+
+def test_a_service_may_be_scaled_to_what_its_key_may_say():
+    assert protocol.MOST_WORKERS == spec.MOST_WORKERS

@@ -69,11 +69,21 @@ def test_version(forkd: Installed) -> None:
         (["--wait"], "forkd: unrecognized arguments: --wait (see forkd --help)"),
         (["status", "--jsno"], "forkd status: unrecognized arguments: --jsno (see forkd status --help)"),
         (["start"], "forkd start: the following arguments are required: -c/--config (see forkd start --help)"),
+        (
+            ["scale", "shop", "many"],
+            "forkd: expected a number of workers from 0 to 10000, or by how many to change it (+1, -1), got 'many'",
+        ),
+        (
+            ["scale", "shop", "10001"],
+            "forkd: expected a number of workers from 0 to 10000, or by how many to change it (+1, -1), got '10001'",
+        ),
+        (["scale", "shop"], "forkd scale: the following arguments are required: N (see forkd scale --help)"),
+        (["signal", "shop/x", "HUP"], "forkd: expected SERVICE or SERVICE/SLOT, such as shop or shop/0, got 'shop/x'"),
         (["start", "-c", "x", "--daemonize"], "forkd: start --daemonize: not yet supported"),
         (["start", "-c", "x", "--exit-on-failed"], "forkd: start --exit-on-failed: not yet supported"),
         (["call", "a.b", "--cast"], "forkd: call --cast: not yet supported"),
         (["call", "a.b", "--fanout"], "forkd: call --fanout: not yet supported"),
-        *[([later], f"forkd: {later}: not yet supported") for later in ("top", "scale", "signal", "stacks", "logs")],
+        *[([later], f"forkd: {later}: not yet supported") for later in ("top", "logs")],
         *[([later], f"forkd: {later}: not yet supported") for later in ("events", "upgrade")],
     ],
 )
@@ -87,12 +97,31 @@ def test_help_names_every_command_that_works(forkd: Installed) -> None:
     done = forkd.run("--help")
     assert done.returncode == 0
     named = [line.split()[0] for line in done.stdout.partition("commands:")[2].splitlines() if line.startswith("  ")]
-    assert named == ["start", "run", "check", "schema", "status", "reload", "restart", "stop", "call"]
+    assert named == [
+        "start",
+        "run",
+        "check",
+        "schema",
+        "status",
+        "reload",
+        "restart",
+        "stop",
+        "scale",
+        "signal",
+        "stacks",
+        "call",
+    ]
     for name in named:
         assert forkd.run(name, "--help").returncode == 0
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["reload"], ["stop"], ["call", "a.b"], ["status", "--json"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["status"], ["reload"], ["stop"], ["call", "a.b"], ["status", "--json"]),
+        *(["scale", "web", "2"], ["signal", "web", "HUP"], ["stacks", "web"]),
+    ],
+)
 def test_without_a_launcher_they_say_so_and_exit_3(forkd: Installed, arguments: list[str]) -> None:
     done = forkd.run(*arguments)
     assert (done.returncode, done.stdout) == (3, "")
@@ -239,7 +268,7 @@ def test_orders_tell_their_progress_on_stderr_and_end_well(forkd: Installed) -> 
     done = forkd.run("reload")
     assert (done.returncode, done.stdout) == (0, "")
     assert "ticker/0: ready, pid" in done.stderr
-    assert "launcher: reload done" in done.stderr
+    assert done.stderr.endswith("\nforkd: reload done\n")
     assert forkd.status()["forkd"]["last_reload"]["ok"] is True
 
 
