@@ -1,4 +1,4 @@
-"""The launcher process: `python -P -m forkd.daemon CONFIG`, which `forkd start` becomes.
+"""The launcher process: `python -P -m forkd.daemon CONFIG [--daemonized] [--exit-on-failed]`; `forkd start` becomes it.
 
 It joins the core's loop to the kernel, the log, the service manager and the control socket, and decides nothing
 itself. It must stay small: no service code, no YAML, and of the standard library only what is cheap.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from forkd.core.spec import Config
     from forkd.core.state import News
 
-FAILED, BAD_CONFIG = 1, 78
+FAILED, SERVICE_FAILED, BAD_CONFIG = 1, 70, 78
 _SETTLED = {"running", "stopped"}
 
 
@@ -43,25 +43,34 @@ class Daemon:
     What is due of its own accord (signs of life to the service manager) shortens the kernel's sleep, and nothing else.
     """
 
-    def __init__(self, path: str, config: Config, kernel: Kernel, rundir: RuntimeDir) -> None:
+    def __init__(
+        self, path: str, config: Config, kernel: Kernel, rundir: RuntimeDir, *, exit_on_failed: bool = False
+    ) -> None:
         self._path = path
         self._kernel = kernel
         self._rundir = rundir
         self._log = Log(config.log_level)
         self._chronicle = words.Chronicle()
         self._notifier = notify.Notifier(notify.take_environment(os.environ, os.getpid()), kernel.now())
-        self._supervisor = Supervisor(config, kernel.now())
+        self._supervisor = Supervisor(config, kernel.now(), exit_on_failed=exit_on_failed)
         self._endpoint = Endpoint(rundir.listener, self.status, self.look)
         kernel.watch(self._endpoint, self._endpoint.turn)
 
-    def run(self, first: Sequence[Event]) -> None:
-        """Supervise until all is down; `first` is what happened before there was anybody to observe it."""
+    def run(self, first: Sequence[Event]) -> int:
+        """Supervise until all is down and return the exit code.
+
+        `first` is what happened before there was anybody to observe it.
+        """
         self._log.info(f"forkd {forkd.__version__} starts on {self._path}, pid {os.getpid()}")
         for event in first:
             self._supervisor.observe(event, self.now())
         loop.run(self._supervisor, self, self.report)
         self._kernel.sweep()
+        if self._supervisor.failed:
+            self._log.error("stopped, since a service failed for good")
+            return SERVICE_FAILED
         self._log.info("stopped")
+        return 0
 
     def close(self) -> None:
         """Let go of everything, the clients last: to one that waits for the end, this is how it comes."""
@@ -140,36 +149,37 @@ class Daemon:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the launcher on a configuration file; return its exit code."""
+    """Run the launcher on a configuration file, as the flags after it say; return its exit code."""
     keep_standard_descriptors()
-    (path,) = arguments
+    path, *flags = arguments
     process.set_title(f"forkd: launcher [{os.path.basename(path)}]")
     try:
-        _run(path)
+        return _run(path, flags)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 -- there is no log before there is a configuration
         return BAD_CONFIG
     except ForkdError as error:
         print(f"forkd: {error}", file=sys.stderr)  # noqa: T201 -- as above
         return FAILED
-    return 0
 
 
-def _run(path: str) -> None:
+def _run(path: str, flags: Sequence[str]) -> int:
     kernel = Kernel(path, "")
     try:
         config, rest = _read(kernel)
         if config is None:
             kernel.close()
-            return
+            return 0
         rundir = RuntimeDir(config.runtime_dir)
     except ForkdError:
         kernel.close()
         raise
+    if "--daemonized" in flags:
+        process.leave_terminal()  # not before: what prevents a start is said there
     kernel.move(rundir.path)
-    daemon = Daemon(path, config, kernel, rundir)
+    daemon = Daemon(path, config, kernel, rundir, exit_on_failed="--exit-on-failed" in flags)
     try:
-        daemon.run(rest)
+        return daemon.run(rest)
     finally:
         daemon.close()
 

@@ -77,6 +77,15 @@ def precede_launcher() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
 
 
+def leave_terminal() -> None:
+    """Read from nobody, and write to no terminal any more; a file or a pipe stays what stdout or stderr is."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(STDERR + 1):
+        if number == 0 or os.isatty(number):
+            os.dup2(null, number)
+    os.close(null)
+
+
 def die_with_parent(number: int) -> None:
     """Get a signal when the thread that is now the parent ends; 0: none. A change of credentials undoes it."""
     _prctl(_PR_SET_PDEATHSIG, number)

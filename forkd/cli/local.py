@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from typing import TYPE_CHECKING
 
 from forkd.cli.codes import DONE
 from forkd.cli.parser import Command
-from forkd.errors import UsageError
 
 if TYPE_CHECKING:
+    import argparse
+
     from forkd.cli.parser import Parser
 
 
-def _start(options: argparse.Namespace) -> int:
+def _start(options: argparse.Namespace) -> int:  # noqa: RET503 -- execv does not return
     """Become the launcher: the same process, but an interpreter that carries nothing of this one."""
-    for name in ("daemonize", "exit_on_failed"):
-        if getattr(options, name):
-            raise UsageError(f"start --{name.replace('_', '-')}: not yet supported")
     from forkd import interpreter, process  # lazy: for launchers alone
 
+    flags = ["--exit-on-failed"] if options.exit_on_failed else []
+    launcher = interpreter.command("forkd.daemon", os.path.abspath(options.config), *flags)
+    if options.daemonize:
+        from forkd.ops.daemonize import daemonize  # lazy: for the few that ask for it
+
+        return daemonize([*launcher, "--daemonized"])
     process.precede_launcher()
-    launcher = interpreter.command("forkd.daemon", os.path.abspath(options.config))
     os.execv(launcher[0], launcher)  # noqa: S606 -- as meant
 
 
 def _add_start(parser: Parser) -> None:
     _add_config(parser)
-    parser.add_argument("--daemonize", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--exit-on-failed", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--daemonize", action="store_true", help="in the background; return when all is ready")
+    parser.add_argument("--exit-on-failed", action="store_true", help="end with code 70 when a service fails for good")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -71,7 +73,7 @@ def _add_config(parser: Parser) -> None:
 
 
 COMMANDS = {
-    "start": Command("run the launcher in the foreground", _add_start, _start),
+    "start": Command("run the launcher", _add_start, _start),
     "run": Command("run one service in this process, for debuggers", _add_run, _run),
     "check": Command("find the mistakes in a configuration", _add_check, _check),
     "schema": Command("print the JSON Schema of services.yaml, for editors", lambda _parser: None, _schema),

@@ -162,11 +162,11 @@ class Installed:
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV", "NOTIFY", "WATCHDOG"))}
         return {**plain, "NO_COLOR": "1"}
 
-    def start(self, *, ready: bool = True, under: Sequence[str] = ()) -> Self:
+    def start(self, *more: str, ready: bool = True, under: Sequence[str] = ()) -> Self:
         """Start the launcher, by the command `under` if there is one, and wait until every service is as wanted."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*under, COMMAND, "start", "--config", self.config],
+                [*under, COMMAND, "start", "--config", self.config, *more],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(), cwd=self.folder, process_group=0,
             )  # fmt: skip
         if ready:

@@ -189,3 +189,31 @@ def test_a_stopped_service_frees_its_port_and_starts_again(forkd: Installed) -> 
     assert forkd.run("restart", "web").returncode == 0
     assert forkd.get().startswith("two")
     assert len(forkd.workers()) == 2
+
+
+def test_a_launcher_that_was_told_so_ends_with_its_first_service_that_fails_for_good(forkd: Installed) -> None:
+    forkd.write("ticker.py", "raise KeyError('DSN')\n")
+    forkd.configure(
+        {
+            "web": forkd.web(),
+            "ticker": {"server": "ticker:Ticker", "restart": {"max_restarts": 1, "window": 60, "delay": "10ms"}},
+        }
+    )
+    forkd.start("--exit-on-failed", ready=False)
+    assert forkd.wait() == 70
+    assert "stopped, since a service failed for good" in forkd.log.read_text()
+    assert not forkd.left()
+
+
+def test_a_launcher_that_was_not_goes_on_without_it(forkd: Installed) -> None:
+    forkd.write("ticker.py", "raise KeyError('DSN')\n")
+    forkd.configure(
+        {
+            "web": forkd.web(),
+            "ticker": {"server": "ticker:Ticker", "restart": {"max_restarts": 1, "window": 60, "delay": "10ms"}},
+        }
+    )
+    forkd.start(ready=False)
+    until(lambda: forkd.service("ticker").get("state") == "failed", what="the service's end")
+    until(forkd.workers, what="the other service")
+    assert forkd.get().startswith("one ")
