@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 def _status(options: argparse.Namespace) -> int:
     import json  # lazy: for commands that talk to the launcher
 
-    from forkd.control.client import Client  # lazy: as above
     from forkd.ops import status, table  # lazy: as above
 
-    with Client(_runtime_dir(options)) as client:
+    with _client(options) as client:
         picture = status.complete(client.status(), options.service)
     if options.json:
         print(json.dumps(picture, indent=2))
@@ -83,10 +82,9 @@ def _give(options: argparse.Namespace, request: Request) -> int:
 @contextmanager
 def _connect(options: argparse.Namespace, request: Request) -> Iterator[tuple[Client, dict[str, Any]]]:
     """Give a connection to the launcher that is meant, and its picture, in which the order has been found to fit."""
-    from forkd.control.client import Client  # lazy: as above
     from forkd.ops import orders  # lazy: as above
 
-    with Client(_runtime_dir(options)) as client:
+    with _client(options) as client:
         picture = client.status()
         if options.config is not None and options.runtime_dir is None:
             orders.check_config(request, picture, options.config)
@@ -95,9 +93,7 @@ def _connect(options: argparse.Namespace, request: Request) -> Iterator[tuple[Cl
 
 
 def _picture(options: argparse.Namespace) -> dict[str, Any]:
-    from forkd.control.client import Client  # lazy: as above
-
-    with Client(_runtime_dir(options)) as client:
+    with _client(options) as client:
         return client.status()
 
 
@@ -152,9 +148,7 @@ def _stacks(options: argparse.Namespace) -> int:
 
 
 def _seen(options: argparse.Namespace, service: str) -> list[dict[str, Any]]:
-    from forkd.control.client import Client  # lazy: as above
-
-    with Client(_runtime_dir(options)) as client:
+    with _client(options) as client:
         return client.stacks(service)
 
 
@@ -189,6 +183,13 @@ def _add_call(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
     parser.add_argument("--cast", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--fanout", action="store_true", help=argparse.SUPPRESS)
+
+
+def _client(options: argparse.Namespace) -> Client:
+    """Return a connection to the launcher that is meant."""
+    from forkd.control.client import Client  # lazy: not every mistake is found by asking
+
+    return Client(_runtime_dir(options))
 
 
 def _runtime_dir(options: argparse.Namespace) -> str:

@@ -11,6 +11,7 @@ import sys
 
 from forkd import process
 from forkd.errors import ForkdError
+from forkd.log import STDERR
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
 _MESSAGE = 4096  # bytes of what the launcher says at once
@@ -63,7 +64,7 @@ def _ready(sock: socket.socket, pid: int) -> str | None:
 
 def _report(status: str, pid: int) -> None:
     print(f"forkd: pid {pid}, {status}", file=sys.stderr)
-    if os.isatty(sys.stderr.fileno()):
+    if os.isatty(STDERR):
         print(
             "forkd: its log went to this terminal, and goes nowhere now; to keep it, start with 2>>FILE",
             file=sys.stderr,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from forkd.log import printable
+from forkd.errors import ForkdError
+from forkd.log import STDERR, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +25,7 @@ _CLEAR = "\r\033[K"  # to the first column, and nothing right of it
 
 def teller(request: Request, picture: Picture, ask: Callable[[], Picture]) -> Lines:
     """Return who tells how the order fares; `picture` was before it, `ask` gives the one of now."""
-    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+    if os.isatty(STDERR) and os.environ.get("TERM", "dumb") != "dumb":
         return ChangingLine(request, picture, ask)
     return Lines(request)
 
@@ -78,12 +80,13 @@ class ChangingLine(Lines):
         print(end=_CLEAR, file=sys.stderr, flush=True)
 
     def _learn(self) -> None:
-        for one in self._ask()["services"]:
-            self._tallies.setdefault(one["name"], Tally(self._verb, one)).wanted = one["wanted"]
+        with contextlib.suppress(ForkdError):  # a launcher that ends: whoever follows the order is told soon
+            for one in self._ask()["services"]:
+                self._tallies.setdefault(one["name"], Tally(self._verb, one)).wanted = one["wanted"]
 
     def _show(self, text: str) -> None:
         # A line that is too long would wrap, and could not be taken back.
-        width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        width = os.get_terminal_size(STDERR).columns or 80
         print(end=_CLEAR + printable(text)[: width - 1], file=sys.stderr, flush=True)
 
 

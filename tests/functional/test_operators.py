@@ -27,7 +27,7 @@ signal.signal(signal.SIGUSR1, lambda number, frame: open(f"heard-{os.getpid()}",
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    """One launcher for the tests that leave its workers as they were."""
+    """One launcher for the tests that leave it as many workers as they found."""
     installed = Installed(tmp_path_factory.mktemp("operators"))
     installed.write("app.py", APP)
     installed.configure({"web": installed.web(workers=2)})
@@ -139,6 +139,15 @@ def test_what_there_is_not_is_named_beside_what_there_is(
     assert (done.returncode, done.stdout) == (code, "")
     assert only_line(done.stderr).startswith(said)
     assert running.workers() == before
+
+
+def test_with_stderr_closed_an_order_is_carried_out_all_the_same(running: Installed) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$0" restart web 2>&-', COMMAND],
+        check=False, env={**running.environment(), "FORKD_RUNTIME_DIR": str(running.runtime_dir)},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert len(running.workers()) == 2
 
 
 def test_on_a_terminal_one_line_changes_until_the_end(forkd: Installed) -> None:
