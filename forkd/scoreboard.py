@@ -1,8 +1,9 @@
 """A worker's numbers in shared memory: the worker writes, everyone else reads; nobody ever waits for the other.
 
-One sealed memfd per worker, in words of 8 bytes: a header (magic and protocol, rows, heartbeat,
-spare), then one row per OS thread (started, finished, errors, busy nanoseconds). Each thread writes
-its own row only, since `+=` on a shared word loses counts; readers sum the rows.
+One sealed memfd per worker, in words of 8 bytes: a header (magic and protocol, rows, heartbeat, words
+of records, spare), then one row per OS thread (started, finished, errors, busy nanoseconds), then the
+records of what is counted by name (`tallies`). Each thread writes its own row only, since `+=` on a
+shared word loses counts, and readers sum the rows; a record is written seldom, and has a lock.
 """
 
 from __future__ import annotations
@@ -11,21 +12,29 @@ import contextlib
 import fcntl
 import mmap
 import os
+import struct
 import time
 from _thread import allocate_lock, get_native_id  # not `threading`: the launcher imports this module and stays small
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from forkd import tallies
+from forkd.tallies import KINDS, OTHER, Tally
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from forkd.tallies import Kind, Name
 
 PROTOCOL = 1
 _MAGIC = int.from_bytes(b"forkd\0\0", "big") << 8 | PROTOCOL
 _WORD = 8
-_HEADER = 4  # words
-_HEARTBEAT = 2  # index of a word
+_HEADER = 8  # words
+_ROWS, _HEARTBEAT, _RECORDS = 1, 2, 3  # indices of words
 _ROW = 4  # words
 _STARTED, _FINISHED, _ERRORS, _BUSY = range(_ROW)
 _PRIVATE_ROWS = 126  # as many as fit a page
+_RESERVE = sum(kind.width for kind in KINDS.values())  # words that each kind's `OTHER` can still have at last
 # Without these seals a worker could shrink its board and kill the launcher, its reader, by SIGBUS.
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
@@ -38,13 +47,30 @@ class Counters(NamedTuple):
     in_flight: int
     errors: int
     busy: float
+    tallies: tuple[Tally, ...] = ()
+
+
+NOTHING = Counters(0.0, 0, 0, 0, 0.0)
+
+
+def total(found: Sequence[Counters]) -> Counters:
+    """Add up what workers have done; the heartbeat is the last one."""
+    return Counters(
+        max(one.heartbeat for one in found),
+        sum(one.requests for one in found),
+        sum(one.in_flight for one in found),
+        sum(one.errors for one in found),
+        sum(one.busy for one in found),
+        tallies.merged(tally for one in found for tally in one.tallies),
+    )
 
 
 def create(rows: int) -> int:
     """Make a board for at least that many threads; give its descriptor, a memfd that cannot change its size."""
     fd = os.memfd_create("forkd-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    size = (_HEADER + rows * _ROW) * _WORD
+    size = _size(rows)
     os.ftruncate(fd, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+    os.pwrite(fd, _header(rows), 0)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     return fd
 
@@ -60,20 +86,25 @@ def created(rows: int) -> Iterator[int]:
 
 
 class Reader:
-    """The launcher's view of a board: read-only, and believing nothing that is written there."""
+    """The launcher's view of a board: read-only, and believing nothing that is written there but how it was made."""
 
-    __slots__ = ("_map",)
+    __slots__ = ("_map", "_records", "_rows")
 
     def __init__(self, fd: int) -> None:
-        """Map the board; the descriptor stays the caller's."""
+        """Map the board, which no worker has had yet; the descriptor stays the caller's."""
         self._map = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
-
-    def read(self) -> Counters:
-        """Sum the rows as they stand at this moment; any bytes at all give some counters."""
         with memoryview(self._map) as view, view.cast("Q") as words:
-            heartbeat, numbers = words[_HEARTBEAT], words[_HEADER:].tolist()
+            self._rows = slice(_HEADER, _HEADER + words[_ROWS] * _ROW)
+            self._records = slice(self._rows.stop, self._rows.stop + words[_RECORDS])
+
+    def read(self, names: Iterable[Name] = ()) -> Counters:
+        """Sum the rows as they stand at this moment, and take the records by their names; any bytes give some."""
+        with memoryview(self._map) as view, view.cast("Q") as words:
+            heartbeat, numbers, records = words[_HEARTBEAT], words[self._rows].tolist(), words[self._records].tolist()
         started, finished, errors, busy = (sum(numbers[word::_ROW]) for word in range(_ROW))
-        return Counters(heartbeat / 1e9, finished, max(0, started - finished), errors, busy / 1e9)
+        values = iter(records)
+        named = tallies.merged(Tally(*name, tuple(islice(values, KINDS[name[0]].width))) for name in names)
+        return Counters(heartbeat / 1e9, finished, max(0, started - finished), errors, busy / 1e9, named)
 
     def close(self) -> None:
         """Unmap the board."""
@@ -120,25 +151,55 @@ class _SharedRow(Row):
             super().finished(seconds, failed)
 
 
-class Board:
-    """The worker's end: a row for each OS thread, the last row shared by those for whom none is left."""
+class Record:
+    """The values of one name; any thread may write them."""
 
-    __slots__ = ("_free", "_lock", "_rows", "_shared", "_words")
+    __slots__ = ("_at", "_kind", "_lock", "_words")
+
+    def __init__(self, words: memoryview, at: int, kind: Kind) -> None:
+        self._words = words
+        self._at = at
+        self._kind = kind
+        self._lock = allocate_lock()
+
+    def add(self, what: str, by: int = 1) -> None:
+        """Count one of the kind's `counts`."""
+        with self._lock:
+            self._words[self._at + self._kind.counts.index(what)] += by
+
+    def note(self, *latest: float) -> None:
+        """Write down what is `latest`, in seconds."""
+        with self._lock:
+            for at, value in enumerate(latest, self._at + len(self._kind.counts)):
+                self._words[at] = int(value * 1e9)
+
+
+def loose(kind: str) -> Record:
+    """Return a record that stands on no board."""
+    return Record(memoryview(bytearray(KINDS[kind].width * _WORD)).cast("Q"), 0, KINDS[kind])
+
+
+class Board:
+    """The worker's end: a row for each OS thread, the last row shared by those for whom none is left, and records."""
+
+    __slots__ = ("_free", "_lock", "_records", "_room", "_rows", "_shared", "_words")
 
     def __init__(self, fd: int | None = None) -> None:
         """Map the board `fd`, which is closed with that; None: a board in private memory, of no use to others."""
         if fd is None:
-            view = memoryview(bytearray((_HEADER + _PRIVATE_ROWS * _ROW) * _WORD))
+            view = memoryview(bytearray(_size(_PRIVATE_ROWS)))
+            view[: _HEADER * _WORD] = _header(_PRIVATE_ROWS)
         else:
             view = memoryview(mmap.mmap(fd, 0))
             os.close(fd)
         self._words = view.cast("Q")
-        rows = (len(self._words) - _HEADER) // _ROW
-        self._words[0] = _MAGIC
-        self._words[1] = rows
+        rows = self._words[_ROWS]
+        after = _HEADER + _ROW * rows
         self._free = [_HEADER + _ROW * row for row in reversed(range(rows - 1))]
-        self._shared = _SharedRow(self._words, _HEADER + _ROW * (rows - 1))
+        self._shared = _SharedRow(self._words, after - _ROW)
         self._rows: dict[int, Row] = {}
+        self._room = range(after, after + self._words[_RECORDS])
+        self._records: dict[Name, Record] = {}
         self._lock = allocate_lock()
         self.beat()
 
@@ -150,6 +211,21 @@ class Board:
         """Give the calling OS thread's row, the same at each call; green threads of one OS thread share one."""
         # Not a thread-local: eventlet makes those per green thread.
         return self._rows.get(get_native_id()) or self._claim(get_native_id())
+
+    def record(self, kind: str, name: str) -> Record:
+        """Give the record of one name; where there is no room for it, that of all others of its kind."""
+        key, width = (kind, tallies.shortened(name)), KINDS[kind].width
+        with self._lock:
+            if key not in self._records and len(self._room) < width + _RESERVE:
+                key = kind, OTHER
+            if key not in self._records:
+                self._records[key] = Record(self._words, self._room.start, KINDS[kind])
+                self._room = self._room[width:]
+            return self._records[key]
+
+    def names(self) -> list[Name]:
+        """Return the names of the records, in their order: a reader needs them, and the board has none."""
+        return list(self._records)
 
     def _claim(self, thread: int) -> Row:
         with self._lock:
@@ -165,3 +241,11 @@ class Board:
         alive = {int(task) for task in os.listdir("/proc/self/task")}
         for thread in self._rows.keys() - alive:
             self._free.append(self._rows.pop(thread).at)
+
+
+def _size(rows: int) -> int:
+    return (_HEADER + rows * _ROW + tallies.SIZE) * _WORD
+
+
+def _header(rows: int) -> bytes:
+    return struct.pack(f"={_HEADER}Q", _MAGIC, rows, 0, tallies.SIZE, *bytes(_HEADER - 4))

@@ -71,7 +71,7 @@ def live(birth: Birth) -> int:
         build = birth.build or assembly.load(birth.spec)
         log_to_stderr(f"{birth.spec.name}/{birth.identity.slot}")
         service = _start(birth, build, signals)
-        to.send({"type": "ready"})
+        to.send({"type": "ready", "counters": service.board.names()})
         _serve(service, signals, to)
     except ChannelClosed:
         return 1  # nobody wants this worker any more

@@ -32,6 +32,7 @@ LAYERS = (
         "forkd.signals",
         "forkd.smallfile",
         "forkd.sockets",
+        "forkd.tallies",
         "forkd.undertaker",
     ),
     ("forkd.core",),

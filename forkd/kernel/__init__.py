@@ -18,8 +18,6 @@ from forkd.kernel.selector import Selector
 from forkd.signals import Signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from forkd.core.commands import Command
     from forkd.core.events import Event
     from forkd.kernel.nursery import BecomeZygote
@@ -94,7 +92,7 @@ class Kernel:
         events = self._selector.poll(timeout)
         taken = self._signals.take()
         if signal.SIGCHLD in taken:
-            events += self._nursery.reap(self._on_stranger)
+            events += self._nursery.reap(self._reader.ended)
         for number in taken:
             events += self._on_signal(number)
         return events
@@ -110,6 +108,10 @@ class Kernel:
     def describe(self, id: int) -> Counters | None:
         """Read a worker's scoreboard; None when there is no such worker."""
         return self._nursery.counters(id)
+
+    def totals(self, service: str) -> Counters:
+        """Add up what a service's workers have done since the start, those that are gone too."""
+        return self._nursery.totals(service)
 
     def let_go(self) -> None:
         """In a fork of this process: close what is the launcher's, and change nothing that it shares with it."""
@@ -145,9 +147,6 @@ class Kernel:
                 return [Reload()]
             case _:
                 return []
-
-    def _on_stranger(self, pid: int, code: int) -> Iterable[Event]:
-        return [self._reader.ended(code)] if pid == self._reader.pid else []
 
 
 def _give_back(signals: Signals, descriptors: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import forkd
+from forkd import tallies
 from forkd.channel import PROTOCOL
 from forkd.config import decode
 from forkd.core.events import Draining, Failed, Ready, Started
@@ -64,6 +65,7 @@ def understand(one: Offspring, message: Message) -> Event | None:
         case (Worker(), "spawned") if not announced:
             return Started(one.id, message.pid)
         case (Worker(), "ready") if announced:
+            one.names = one.names or tallies.names(message.body.get("counters", []))
             return Ready(one.id)
         case (Worker(), "draining") if announced:
             return Draining(one.id)

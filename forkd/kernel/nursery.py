@@ -131,6 +131,10 @@ class Nursery:
         one = self._family.get(id)
         return one.counters() if isinstance(one, Worker) else None
 
+    def totals(self, service: str) -> Counters:
+        """Add up what a service's workers have done since the launcher's start."""
+        return self._family.totals(service)
+
     def let_go(self) -> None:
         """In a fork of the launcher: close its ends of the channels, and its listeners, whose files stay."""
         for one in self._family:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from forkd import scoreboard
+from forkd.scoreboard import NOTHING
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from forkd.channel import Channel
     from forkd.core.spec import ServiceSpec
     from forkd.scoreboard import Counters, Reader
+    from forkd.tallies import Name
 
 
 class Offspring:
@@ -46,14 +50,18 @@ class Zygote(Offspring):
 
 
 class Worker(Offspring):
-    """A worker, or what may become one; `zygote` is the id of the one that looks after it, at first its parent."""
+    """A worker, or what may become one; `zygote` is the id of the one that looks after it, at first its parent.
 
-    __slots__ = ("_board", "slot", "zygote")
+    `names` are those of its counters, once it has told them.
+    """
+
+    __slots__ = ("_board", "names", "slot", "zygote")
 
     def __init__(self, parent: Zygote, id: int, slot: int, channel: Channel) -> None:
         super().__init__(id, parent.spec, parent.generation, channel)
         self.zygote = parent.id
         self.slot = slot
+        self.names: tuple[Name, ...] = ()
         self._board: Reader | None = None
 
     def show(self, board: Reader) -> None:
@@ -62,7 +70,7 @@ class Worker(Offspring):
 
     def counters(self) -> Counters | None:
         """Read its scoreboard."""
-        return self._board.read() if self._board else None
+        return self._board.read(self.names) if self._board else None
 
     def close(self) -> None:
         """Close what the launcher holds of it."""
@@ -72,11 +80,12 @@ class Worker(Offspring):
 
 
 class Family:
-    """Every incarnation that lives, by its id, and by its pid once it has one."""
+    """Every incarnation that lives, by its id, and by its pid once it has one; of the dead, what they have counted."""
 
-    __slots__ = ("_by_id", "_by_pid")
+    __slots__ = ("_by_id", "_by_pid", "_past")
 
     def __init__(self) -> None:
+        self._past: dict[str, Counters] = {}  # by service
         self._by_id: dict[int, Offspring] = {}
         self._by_pid: dict[int, Offspring] = {}
 
@@ -95,8 +104,12 @@ class Family:
         self._by_pid[pid] = one
 
     def remove(self, one: Offspring) -> None:
-        """Forget it, and close what the launcher holds of it."""
+        """Forget it but for its counts, and close what the launcher holds of it."""
         del self._by_id[one.id]
+        if isinstance(one, Worker) and (last := one.counters()):
+            # What it had begun, nobody does any more.
+            past = self._past.get(one.spec.name, NOTHING)
+            self._past[one.spec.name] = scoreboard.total([past, last._replace(in_flight=0)])
         if one.pid is not None:
             del self._by_pid[one.pid]
         one.close()
@@ -108,6 +121,12 @@ class Family:
     def of_pid(self, pid: int) -> Offspring | None:
         """Find an incarnation by its process."""
         return self._by_pid.get(pid)
+
+    def totals(self, service: str) -> Counters:
+        """Add up what a service's workers have done, the dead ones too."""
+        workers = [one for one in self if isinstance(one, Worker) and one.spec.name == service]
+        living = [counters for one in workers if (counters := one.counters())]
+        return scoreboard.total([self._past.get(service, NOTHING), *living])
 
     def unannounced(self) -> list[Worker]:
         """Give the workers that have not said yet which process they are."""

@@ -69,18 +69,20 @@ class ConfigReader:
         self._close()
         self._printed.clear()
 
-    def ended(self, exit_code: int) -> Event:
-        """Say what the child has found, now that it is dead; `exit_code` is negative when a signal killed it."""
+    def ended(self, pid: int, exit_code: int) -> list[Event]:
+        """Say what the child has found, if it is the one that has died; the code is negative when a signal did it."""
+        if pid != self.pid:
+            return []
         self._read()
         self.pid = None
         self._close()
         printed, self._printed = self._printed, bytearray()
         try:
-            return ConfigRead(outcome(bytes(printed), exit_code))
+            return [ConfigRead(outcome(bytes(printed), exit_code))]
         except ConfigError as error:
-            return ConfigRefused(tuple(error.problems))
+            return [ConfigRefused(tuple(error.problems))]
         except ForkdError as error:
-            return NothingRead((str(error),))
+            return [NothingRead((str(error),))]
 
     def _failure(self, error: OSError) -> NothingRead:
         return NothingRead((f"{self._path}: cannot be read: {error.strerror}",))

@@ -46,6 +46,7 @@ TALKER = """
         ("sock.send(json.dumps({'type': 'imported'}).encode())", "may not say 'imported'"),
         ("sock.send(json.dumps({'type': 'spawned'}).encode())", "may not say 'spawned'"),
         ("sock.send(json.dumps({'type': 'failed', 'error': 7}).encode())", "no text"),
+        ("sock.send(json.dumps({'type': 'ready', 'counters': [['x', 'y']]}).encode())", "counters have no such names"),
         ("socket.send_fds(sock, [json.dumps({'type': 'ready'}).encode()], [0])", "with descriptors"),
         ('[sock.send(b\'{"type": "ready"}\') for _ in range(100_000)]', "too many messages"),
     ],

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkd import scoreboard
-from forkd.scoreboard import Board, Reader
+from forkd import channel, scoreboard, tallies
+from forkd.errors import ProtocolError
+from forkd.scoreboard import Board, Counters, Reader
+from forkd.tallies import MOST, OTHER, SIZE, Tally
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def test_what_a_worker_writes_is_read(shared):
     now = time.monotonic()
     board.beat()
     counters = reader.read()
-    assert counters[1:] == (1, 1, 1, 0.25)
+    assert counters[1:] == (1, 1, 1, 0.25, ())
     assert now <= counters.heartbeat <= time.monotonic()
 
 
@@ -91,7 +93,7 @@ def test_threads_without_a_row_share_one():
     done.set()
     for thread in threads:
         thread.join()
-    rows = board._words[4:].tolist()
+    rows = board._words[8 : 8 + 126 * 4].tolist()
     assert [sum(rows[word::4]) for word in range(4)] == [200, 200, 200, 100 * 10**9]
 
 
@@ -108,15 +110,110 @@ def test_size_is_sealed():
     os.close(fd)
 
 
-@given(st.binary(max_size=4096))
+def test_what_is_counted_by_name_is_read_by_name(shared):
+    board, reader = shared
+    nightly, hourly = board.record("task", "nightly"), board.record("task", "hourly")
+    nightly.add("ok", 3)
+    nightly.add("failed")
+    hourly.note(1.5, 0.25)
+    hourly.add("skipped", 7)
+    board.row().started()
+    board.record("task", "nightly").add("late")
+    assert board.names() == [("task", "nightly"), ("task", "hourly")]
+    counters = reader.read(board.names())
+    assert counters.tallies == (
+        Tally("task", "nightly", (3, 1, 1, 0, 0, 0)),
+        Tally("task", "hourly", (0, 0, 0, 7, 1_500_000_000, 250_000_000)),
+    )
+    assert (counters.in_flight, counters.requests) == (1, 0), "rows and records are apart"
+
+
+def test_any_thread_may_count_by_name(shared):
+    board, reader = shared
+    record = board.record("task", "nightly")
+    threads = [threading.Thread(target=lambda: [record.add("ok") for _ in range(5000)]) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert reader.read(board.names()).tallies[0].values[0] == 30000
+
+
+def test_names_for_which_there_is_no_room_count_as_other(shared):
+    board, reader = shared
+    for number in range(SIZE):
+        board.record("task", f"task{number}").add("ok")
+    counters = reader.read(tallies.names([list(name) for name in board.names()]))
+    assert counters.tallies[-1].name == OTHER
+    assert counters.tallies[-1].values[0] > 1
+    assert sum(tally.values[0] for tally in counters.tallies) == SIZE
+
+
+def test_any_names_of_a_board_fit_a_message():
+    board = Board()
+    for number in range(SIZE):
+        board.record("task", f"{number}" + "\U00010330" * 1000)
+    sender, receiver = channel.pair()
+    sender.send({"type": "ready", "counters": board.names()})
+    message = receiver.receive()
+    assert message is not None
+    assert len(tallies.names(message.body["counters"])) == len(board.names()) > 50
+    sender.close()
+    receiver.close()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "task",
+        ["task"],
+        [["task"]],
+        [["task", "nightly", "ok"]],
+        [["task", 5]],
+        [[["task"], "nightly"]],
+        [["chore", "nightly"]],
+        [["task", "x" * 1000]],
+        [["task", str(number)] for number in range(SIZE)],
+        {"task": "nightly"},
+        None,
+    ],
+)
+def test_names_that_no_board_has_are_refused(given):
+    with pytest.raises(ProtocolError, match="its counters"):
+        tallies.names(given)
+
+
+def test_names_are_fit_to_print():
+    assert tallies.names([["task", "half a \ud800 pair"]]) == (("task", "half a ? pair"),)
+
+
+def test_totals_add_up_and_of_the_latest_the_later_stands():
+    before = Counters(5.0, 10, 0, 1, 0.5, (Tally("task", "nightly", (1, 2, 3, 4, 200, 9)),))
+    after = Counters(4.0, 1, 2, 3, 0.25, (Tally("task", "nightly", (1, 1, 1, 1, 300, 7)), Tally("task", "b", (0,) * 6)))
+    summed = (Tally("task", "nightly", (2, 3, 4, 5, 300, 7)), Tally("task", "b", (0,) * 6))
+    assert scoreboard.total([before, after]) == Counters(5.0, 11, 2, 4, 0.75, summed)
+    assert scoreboard.total([scoreboard.NOTHING, before]) == before
+
+
+def test_totals_of_ever_new_names_do_not_grow():
+    found: tuple[Tally, ...] = ()
+    for number in range(10 * MOST):
+        found = tallies.merged([*found, Tally("task", str(number), (1, 0, 0, 0, 0, 0))])
+    assert len(found) == MOST + 1
+    assert found[-1] == Tally("task", OTHER, (9 * MOST, 0, 0, 0, 0, 0))
+
+
+@given(st.binary(max_size=3 * 4096))
 def test_any_bytes_are_counters(data):
     with scoreboard.created(8) as fd:
         reader = Reader(fd)
         with mmap.mmap(fd, 0) as memory:
-            memory[: len(data)] = data
-        counters = reader.read()
+            size = min(len(data), len(memory))
+            memory[:size] = data[:size]
+        counters = reader.read([("task", "nightly")])
         reader.close()
     assert counters.in_flight >= 0
+    assert len(counters.tallies[0].values) == 6
     assert counters.busy >= 0
 
 
