@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, cast
 from forkd.errors import ForkdError
 from forkd.threadgroup.engine import Event, Stopped, Thread, is_patched, passes
 from forkd.threadgroup.group import ThreadGroup
-from forkd.threadgroup.timers import Timer
+from forkd.threadgroup.timers import Done, Timer
 
 if TYPE_CHECKING:
     from forkd.threadgroup.engine import Engine
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "Done",
     "Event",
     "Stopped",
     "Thread",

@@ -172,6 +172,8 @@ class GreenSlots:
             return True
         if not blocking:
             return False
+        if greenlet.getcurrent() is eventlet.hubs.get_hub().greenlet:
+            raise ForkdError("all threads of the group are taken, and a hub's callback cannot wait: use try_thread")
         turn = GreenEvent()
         self._waiters.append(turn)
         try:

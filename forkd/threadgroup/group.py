@@ -6,15 +6,17 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from forkd import scoreboard
 from forkd.errors import ForkdError
 from forkd.threadgroup.engine import Task
-from forkd.threadgroup.schedules import dynamic_schedule, fixed_schedule
+from forkd.threadgroup.schedules import backoff_schedule, dynamic_schedule, fixed_schedule
 from forkd.threadgroup.timers import Timer
 from forkd.threadgroup.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from forkd.scoreboard import Record
     from forkd.threadgroup.engine import Engine, Thread
     from forkd.threadgroup.schedules import Schedule
 
@@ -57,7 +59,7 @@ class ThreadGroup:
         """Run `fn(*args, **kwargs)` in a new thread; what it raises is logged with its traceback.
 
         At the limit it blocks the caller until a thread of the group ends. Raise `ForkdError` when the group was
-        stopped at once or the system has no thread to give.
+        stopped at once, the system has no thread to give, or the caller is a hub's callback, which must not block.
         """
         self._slots.acquire()
         return self._threads.start(Task(fn, args, kwargs))
@@ -84,27 +86,73 @@ class ThreadGroup:
         return self._stoppers.start(Task(fn, args, {}))
 
     def add_timer(
-        self, interval: float, fn: Callable[..., Any], /, *args: Any, initial_delay: float | None = None
+        self,
+        interval: float,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        initial_delay: float | None = None,
+        stop_on_exception: bool = False,
     ) -> Timer:
         """Call `fn(*args)` every `interval` seconds in a thread of its own; the first time after `initial_delay`.
 
         Without `initial_delay` the first call is at once. The next call is due at the time the last one was due plus
         `interval`, by the monotonic clock, so it never drifts; ticks that pass during a call are skipped, so calls
-        neither overlap nor bunch. What `fn` raises is logged with its traceback, and the timer goes on.
+        neither overlap nor bunch. What `fn` raises is logged with its traceback, and the timer goes on, unless it is
+        to `stop_on_exception`. `Done` ends it.
         """
-        return self.start_timer(Task(fn, args, {}), fixed_schedule(interval, initial_delay))
+        schedule = fixed_schedule(interval, initial_delay)
+        return self.start_timer(Task(fn, args, {}), schedule, stop_on_exception=stop_on_exception)
 
-    def add_dynamic_timer(self, fn: Callable[..., Any], /, *args: Any, initial_delay: float | None = None) -> Timer:
+    def add_dynamic_timer(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        initial_delay: float | None = None,
+        max_delay: float | None = None,
+        stop_on_exception: bool = False,
+    ) -> Timer:
         """Call `fn(*args)` again and again: it returns the seconds until its next call, or None to end the timer.
 
-        A call that raises is logged and repeated after the last delay, or 1 s if that was shorter.
+        It waits `max_delay` seconds at most. A call that raises is logged and repeated after the last delay, or 1 s
+        if that was shorter, unless the timer is to `stop_on_exception`.
         """
-        return self.start_timer(Task(fn, args, {}), dynamic_schedule(initial_delay))
+        schedule = dynamic_schedule(initial_delay, max_delay)
+        return self.start_timer(Task(fn, args, {}), schedule, stop_on_exception=stop_on_exception)
 
-    def start_timer(self, task: Task, schedule: Schedule, timeout: float | None = None) -> Timer:
-        """Make the calls of a schedule; those that take longer than `timeout` seconds are told of, and not ended."""
-        watch = None if timeout is None else Watch(task, timeout, self._engine, self._tickers.start)
-        timer = Timer(self.event(), task, watch)
+    def add_backoff_timer(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        delay: float = 1.0,
+        max_delay: float = 60.0,
+        timeout: float | None = None,
+    ) -> Timer:
+        """Call `fn(*args)` at once and again until it returns something true, which is the timer's `result`.
+
+        Between two tries it waits `delay` seconds, each time twice as long as before, `max_delay` at most; up to half
+        of it is taken off at random. A try that raises is logged. The last one comes `timeout` seconds after the
+        first; when that fails too, the timer's `error` is what it raised, or else a `TimeoutError`.
+        """
+        return self.start_timer(Task(fn, args, {}), backoff_schedule(delay, max_delay, timeout))
+
+    def start_timer(
+        self,
+        task: Task,
+        schedule: Schedule,
+        timeout: float | None = None,
+        record: Record | None = None,
+        stop_on_exception: bool = False,
+    ) -> Timer:
+        """Make the calls of a schedule, and count them in a record of tasks too.
+
+        Those that take longer than `timeout` seconds are told of, and not ended.
+        """
+        record = record or scoreboard.loose("task")
+        watch = None if timeout is None else Watch(task, timeout, self._engine, self._tickers.start, record)
+        timer = Timer(self.event(), task, record, watch, stop_on_exception)
 
         def run() -> None:
             try:

@@ -85,10 +85,11 @@ class FixedSchedule(Grid):
 
 
 class DynamicSchedule(Schedule):
-    """Each call returns the delay until the next one."""
+    """Each call returns the delay until the next one, which is `max_delay` at most."""
 
-    def __init__(self, initial_delay: float) -> None:
+    def __init__(self, initial_delay: float, max_delay: float = math.inf) -> None:
         self._initial_delay = initial_delay
+        self._max_delay = max_delay
         self._delay = 0.0
 
     def first(self, now: float) -> float:
@@ -99,12 +100,50 @@ class DynamicSchedule(Schedule):
         """As in `Schedule`; raise `TypeError` or `ValueError` when the result is no delay."""
         if result is None:
             return None
-        self._delay = seconds("the delay that a dynamic timer returns", result)
+        self._delay = min(seconds("the delay that a dynamic timer returns", result), self._max_delay)
         return Tick(now + self._delay)
 
     def retry(self, due: float, now: float) -> Tick:  # noqa: ARG002 -- part of the protocol
         """As in `Schedule`: the last delay once more."""
-        return Tick(now + max(self._delay, _SHORTEST_RETRY))
+        return Tick(now + min(max(self._delay, _SHORTEST_RETRY), self._max_delay))
+
+
+class BackoffSchedule(Schedule):
+    """At once, and again after growing delays until a call returns something true; the last `timeout` after the first.
+
+    A delay is drawn from the upper half of `delay`, which doubles up to `max_delay`: many who began together part.
+    """
+
+    def __init__(
+        self, delay: float, max_delay: float, timeout: float, draw: Callable[[float, float], float] = random.uniform
+    ) -> None:
+        self._delay = delay
+        self._max_delay = max_delay
+        self._timeout = timeout
+        self._draw = draw
+        self._last = math.inf  # the instant of the last call
+
+    def first(self, now: float) -> float:
+        """As in `Schedule`."""
+        self._last = now + self._timeout
+        return now
+
+    def following(self, due: float, now: float, result: Any) -> Tick | None:
+        """As in `Schedule`; raise `TimeoutError` when there is none, though the result is not true."""
+        if result:
+            return None
+        tick = self.retry(due, now)
+        if tick is None:
+            raise TimeoutError(f"nothing came of it in {self._timeout:g} s")
+        return tick
+
+    def retry(self, due: float, now: float) -> Tick | None:  # noqa: ARG002 -- part of the protocol
+        """As in `Schedule`."""
+        if now >= self._last:
+            return None
+        delay = min(self._delay, self._max_delay)
+        self._delay = min(2 * delay, self._max_delay)
+        return Tick(min(now + self._draw(delay / 2, delay), self._last))
 
 
 class JitteredSchedule(Grid):
@@ -146,14 +185,25 @@ class JitteredSchedule(Grid):
 
 def fixed_schedule(interval: float, initial_delay: float | None) -> FixedSchedule:
     """Return a checked schedule; `None` is 0 seconds. Raise `TypeError` or `ValueError` for what is no time."""
-    if seconds("interval", interval) == 0:
-        raise ValueError("interval: expected more than 0 seconds")
-    return FixedSchedule(float(interval), seconds("initial_delay", initial_delay or 0.0))
+    return FixedSchedule(_above_zero("interval", interval), seconds("initial_delay", initial_delay or 0.0))
 
 
-def dynamic_schedule(initial_delay: float | None) -> DynamicSchedule:
-    """Return a checked schedule; as `fixed_schedule`."""
-    return DynamicSchedule(seconds("initial_delay", initial_delay or 0.0))
+def dynamic_schedule(initial_delay: float | None, max_delay: float | None) -> DynamicSchedule:
+    """Return a checked schedule; as `fixed_schedule`. A `max_delay` of None is no bound."""
+    bound = math.inf if max_delay is None else _above_zero("max_delay", max_delay)
+    return DynamicSchedule(seconds("initial_delay", initial_delay or 0.0), bound)
+
+
+def backoff_schedule(delay: float, max_delay: float, timeout: float | None) -> BackoffSchedule:
+    """Return a checked schedule; as `fixed_schedule`. A `timeout` of None is no bound."""
+    bound = math.inf if timeout is None else _above_zero("timeout", timeout)
+    return BackoffSchedule(_above_zero("delay", delay), _above_zero("max_delay", max_delay), bound)
+
+
+def _above_zero(what: str, value: Any) -> float:
+    if seconds(what, value) == 0:
+        raise ValueError(f"{what}: expected more than 0 seconds")
+    return float(value)
 
 
 def seconds(what: str, value: Any) -> float:

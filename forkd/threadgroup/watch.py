@@ -14,6 +14,7 @@ from forkd.threadgroup.engine import Task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from forkd.scoreboard import Record
     from forkd.threadgroup.engine import Engine, Thread
 
 _log = logging.getLogger("forkd.threadgroup")
@@ -22,12 +23,15 @@ _log = logging.getLogger("forkd.threadgroup")
 class Watch:
     """Watches the calls of one timer; each that takes more than `timeout` seconds is logged and counted once."""
 
-    def __init__(self, task: Task, timeout: float, engine: Engine, start: Callable[[Task], Thread]) -> None:
+    def __init__(
+        self, task: Task, timeout: float, engine: Engine, start: Callable[[Task], Thread], record: Record
+    ) -> None:
         self.overruns = 0
         self._name = task.name
         self._timeout = timeout
         self._engine = engine
         self._start = start
+        self._record = record
 
     def over(self, call: Callable[[], Any]) -> Any:
         """Make the call; return and raise what it does."""
@@ -53,4 +57,5 @@ class Watch:
 
     def _tell(self, text: str, *values: object) -> None:
         self.overruns += 1
+        self._record.add("late")
         _log.warning(f"timer %s: a call {text}", self._name, *values)

@@ -87,6 +87,26 @@ def test_no_more_threads_than_the_limit(engine):
     assert group.try_thread(int) is not None
 
 
+@pytest.mark.parametrize("engine", ["eventlet"], indirect=True)
+def test_a_hubs_callback_is_refused_at_the_limit_and_blocks_nobody(engine):
+    group = threadgroup.create(engine, 1)
+    told = group.event()
+    heard: list[str] = []
+
+    def callback() -> None:
+        try:
+            group.add_thread(int)
+        except ForkdError as error:
+            heard.append(str(error))
+        told.set()
+
+    group.add_thread(group.sleep, LONG)
+    sys.modules["eventlet.hubs"].get_hub().schedule_call_global(0, callback)
+    assert told.wait(5)
+    assert "a hub's callback cannot wait: use try_thread" in heard[0]
+    assert group.active == 1
+
+
 def test_loops_and_timers_do_not_count_against_the_limit(engine):
     group = threadgroup.create(engine, 1)
     forever = group.event()

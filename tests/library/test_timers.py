@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from forkd import threadgroup
-from forkd.threadgroup import Stopped, schedules
+from forkd.threadgroup import Done, Stopped, schedules
 from forkd.threadgroup.engine import Task
-from forkd.threadgroup.schedules import DynamicSchedule, FixedSchedule, JitteredSchedule, Tick
+from forkd.threadgroup.schedules import BackoffSchedule, DynamicSchedule, FixedSchedule, JitteredSchedule, Tick
 from tests.library.logs import logged
 from tests.library.virtual_time import VirtualTime
 
@@ -58,6 +58,52 @@ def test_a_dynamic_timers_next_call_is_as_late_as_it_says():
             schedule.following(30.0, 31.0, no_delay)
 
 
+def test_a_dynamic_timer_waits_no_longer_than_it_may():
+    schedule = DynamicSchedule(3.0, 10.0)
+    assert schedule.following(3.0, 4.0, 11) == Tick(14.0)
+    assert schedule.retry(14.0, 15.0) == Tick(25.0)
+    assert schedule.following(25.0, 26.0, 9) == Tick(35.0)
+    assert schedule.following(35.0, 36.0, None) is None, "its end is its end"
+    assert DynamicSchedule(0.0, 0.5).retry(1.0, 2.0) == Tick(2.5)
+
+
+def latest(low: float, high: float) -> float:
+    assert low == high / 2
+    return high
+
+
+def test_a_backoff_timers_delays_double_up_to_the_longest():
+    schedule = BackoffSchedule(1.0, 5.0, LONG, latest)
+    assert schedule.first(10.0) == 10.0
+    now, waits = 10.0, []
+    for _ in range(5):
+        tick = schedule.following(now, now, False)
+        assert tick is not None
+        waits.append(tick.due - now)
+        now = tick.due
+    assert waits == [1.0, 2.0, 4.0, 5.0, 5.0]
+    assert schedule.retry(now, now + 1) == Tick(now + 6), "one that raised is one that failed"
+    assert schedule.following(now, now, "found") is None
+
+
+def test_a_backoff_timers_last_try_is_at_its_timeout():
+    schedule = BackoffSchedule(4.0, 60.0, 10.0, latest)
+    assert schedule.first(100.0) == 100.0
+    assert schedule.following(100.0, 101.0, None) == Tick(105.0)
+    assert schedule.following(105.0, 106.0, 0) == Tick(110.0)
+    assert schedule.following(110.0, 110.5, True) is None
+    assert schedule.retry(110.0, 110.5) is None
+    with pytest.raises(TimeoutError, match="nothing came of it in 10 s"):
+        schedule.following(110.0, 110.5, [])
+
+
+def test_backoff_delays_are_drawn_anew():
+    schedule = BackoffSchedule(60.0, 60.0, LONG)
+    drawn = {schedule.retry(0.0, 0.0) for _ in range(20)}
+    assert len(drawn) > 10
+    assert all(tick is not None and 30 <= tick.due <= 60 for tick in drawn)
+
+
 @pytest.mark.parametrize("interval", [0, -1, float("nan"), float("inf")])
 def test_an_interval_that_is_no_time_is_refused(interval):
     with pytest.raises(ValueError, match="interval: expected"):
@@ -67,6 +113,11 @@ def test_an_interval_that_is_no_time_is_refused(interval):
 def test_a_delay_that_is_no_time_is_refused():
     with pytest.raises(TypeError, match="initial_delay: expected seconds, got '5s'"):
         threadgroup.create("threads").add_dynamic_timer(int, initial_delay="5s")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_delay: expected more than 0 seconds"):
+        threadgroup.create("threads").add_dynamic_timer(int, max_delay=0)
+    for name in ("delay", "max_delay", "timeout"):
+        with pytest.raises(ValueError, match=f"^{name}: expected more than 0 seconds"):
+            threadgroup.create("threads").add_backoff_timer(int, **{name: 0})
 
 
 def test_a_timer_does_not_drift_whatever_its_calls_and_its_wake_ups_take():
@@ -291,6 +342,87 @@ def test_a_dynamic_timer_that_says_nonsense_is_logged_and_asked_again(engine):
         assert timer.wait(5)
     assert timer.failures == 1
     assert "expected seconds, got 'soon'" in records[0]
+
+
+def test_a_call_ends_its_timer_by_done(engine):
+    group = threadgroup.create(engine)
+
+    def call(answers: list[float]) -> float:
+        if not answers:
+            raise Done("found")
+        return answers.pop()
+
+    for timer in (group.add_timer(0.01, call, [0, 0]), group.add_dynamic_timer(call, [0, 0])):
+        assert timer.wait(5)
+        assert (timer.runs, timer.failures, timer.result, timer.error) == (3, 0, "found", None)
+    assert group.wait(5)
+
+
+def test_a_timer_may_stop_on_an_exception_and_keeps_it(engine):
+    group = threadgroup.create(engine)
+
+    def fails() -> None:
+        raise KeyError("DSN")
+
+    with logged() as records:
+        fixed = group.add_timer(0.01, fails, stop_on_exception=True)
+        dynamic = group.add_dynamic_timer(fails, stop_on_exception=True)
+        assert group.wait(5)
+    assert len(records) == 2
+    for timer in (fixed, dynamic):
+        assert (timer.runs, timer.failures, timer.result) == (1, 1, None)
+        assert isinstance(timer.error, KeyError)
+
+
+def test_a_backoff_timer_tries_until_something_comes_of_it(engine):
+    group = threadgroup.create(engine)
+    answers = iter([None, KeyError("DSN"), "found"])
+
+    def tries(what: str) -> object:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer and (what, answer)
+
+    with logged() as records:
+        timer = group.add_backoff_timer(tries, "x", delay=0.01)
+        assert timer.wait(5)
+    assert (timer.runs, timer.failures, timer.result, timer.error) == (3, 1, ("x", "found"), None)
+    assert len(records) == 1
+
+
+@pytest.mark.parametrize("how", ["raises", "returns"])
+def test_a_backoff_timer_gives_up_and_says_so(engine, how):
+    group = threadgroup.create(engine)
+
+    def fails() -> None:
+        if how == "raises":
+            raise KeyError("DSN")
+
+    with logged() as records:
+        timer = group.add_backoff_timer(fails, delay=0.01, max_delay=0.02, timeout=0.1)
+        assert timer.wait(5)
+    assert timer.runs > 3
+    assert timer.result is None
+    assert type(timer.error) is (KeyError if how == "raises" else TimeoutError)
+    assert "fails failed" in records[-1]
+
+
+def test_a_timer_that_is_stopped_at_once_stops_its_running_call(engine):
+    group = threadgroup.create(engine)
+    begun = group.event()
+
+    def call() -> None:
+        begun.set()
+        group.sleep(LONG)
+
+    running, other = group.add_timer(0.001, call), group.add_timer(LONG, int)
+    assert begun.wait(5)
+    running.stop()
+    assert not running.wait(0.02), "what runs is finished"
+    running.stop(graceful=False)
+    assert running.wait(5)
+    assert (running.result, running.error, other.done) == (None, None, False)
 
 
 def test_a_machine_that_slept_misses_calls_and_keeps_the_beat():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from forkd import scoreboard
 from forkd.threadgroup.engine import Task
 from forkd.threadgroup.schedules import Clock
 from forkd.threadgroup.timers import Timer
@@ -60,6 +61,6 @@ class VirtualTime:
     def run(self, schedule: Schedule) -> Timer:
         """Have a timer make the schedule's calls."""
         schedule.clock = Clock(self.now, schedule.clock.longest_wait)
-        timer = Timer(self, Task(self.call, (), {}))
+        timer = Timer(self, Task(self.call, (), {}), scoreboard.loose("task"))
         timer.run(schedule)
         return timer
