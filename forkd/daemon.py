@@ -24,6 +24,7 @@ from forkd.errors import ConfigError, ForkdError
 from forkd.kernel import Kernel
 from forkd.kernel.reader import NothingRead
 from forkd.log import Log, keep_standard_descriptors, stamp
+from forkd.tallies import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from forkd.core.events import Event
     from forkd.core.spec import Config
     from forkd.core.state import News
+    from forkd.scoreboard import Counters
 
 FAILED, SERVICE_FAILED, BAD_CONFIG = 1, 70, 78
+_NEVER = {"lateness": None, "last_run": None}
 _SETTLED = {"running", "stopped"}
 
 
@@ -127,6 +130,12 @@ class Daemon:
         }
         for service in picture["services"]:
             service["workers"] = [self._described(worker, now) for worker in service["workers"]]
+            counters = self._kernel.totals(service["name"])
+            service["totals"] = {
+                "requests": counters.requests,
+                "errors": counters.errors,
+                "tasks": _tasks(counters),
+            }
         return picture
 
     def look(self, service: str | None) -> list[Seen]:
@@ -144,6 +153,7 @@ class Daemon:
         worker["heartbeat_age"] = round(max(0.0, now - beat), 3) if beat else None
         for name in ("requests", "in_flight", "errors"):
             worker[name] = getattr(counters, name) if counters else None
+        worker["tasks"] = _tasks(counters) if counters else []
         worker["last_exit"] = last and {**last, "at": _wall_clock(last["at"], now)}
         return worker
 
@@ -219,6 +229,17 @@ def _summary(picture: dict[str, Any]) -> str:
         if service["state"] not in _SETTLED:
             text += f"; {service['name']} {service['state']}" + (f" ({service['error']})" if service["error"] else "")
     return text[:500]
+
+
+def _tasks(counters: Counters) -> list[dict[str, Any]]:
+    """Return what was counted of each periodic task; times are of the last run, in seconds."""
+    tasks = []
+    for tally in counters.tallies:
+        if tally.kind == "task":
+            *counts, last_run, lateness = tally.values
+            times = {"lateness": lateness / 1e9, "last_run": stamp(last_run / 1e9)} if last_run else _NEVER
+            tasks.append({"name": tally.name, **dict(zip(KINDS["task"].counts, counts, strict=True)), **times})
+    return tasks
 
 
 def _wall_clock(at: float, now: float) -> str:

@@ -13,6 +13,7 @@ from forkd.threadgroup.schedules import FixedSchedule, JitteredSchedule
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from forkd.scoreboard import Board
     from forkd.threadgroup import ThreadGroup, Timer
     from forkd.threadgroup.schedules import Grid, Schedule
 
@@ -95,8 +96,8 @@ class PeriodicTasks:
 
     timers: dict[str, Timer]
 
-    def start_periodic_tasks(self, group: ThreadGroup, service: str | None = None) -> None:
-        """Give each enabled task a timer in `group`.
+    def start_periodic_tasks(self, group: ThreadGroup, board: Board, service: str | None = None) -> None:
+        """Give each enabled task a timer in `group`, and a record on the `board`.
 
         `service` is who shares tasks of that scope with other workers; None: there are no others. Raise `ForkdError`
         when such a task cannot be shared.
@@ -105,7 +106,8 @@ class PeriodicTasks:
         for name, how in self.periodic_tasks().items():
             if how.enabled:
                 schedule = how.schedule() if service is None else _shared(how, service, name)
-                self.timers[name] = group.start_timer(Task(getattr(self, name), (), {}), schedule, how.timeout)
+                task, record = Task(getattr(self, name), (), {}), board.record("task", name)
+                self.timers[name] = group.start_timer(task, schedule, how.timeout, record)
 
     @classmethod
     def periodic_tasks(cls) -> dict[str, Periodic]:

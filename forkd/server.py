@@ -26,7 +26,7 @@ class Server(PeriodicTasks):
         """
         self.service = service
         inside_daemon = service.worker is not None
-        self.start_periodic_tasks(service.thread_group, service.name if inside_daemon else None)
+        self.start_periodic_tasks(service.thread_group, service.board, service.name if inside_daemon else None)
 
     def start(self) -> None:
         """Begin to serve and return; loops run in threads of `self.service.thread_group`."""

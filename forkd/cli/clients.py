@@ -32,7 +32,7 @@ def _status(options: argparse.Namespace) -> int:
         print(json.dumps(picture, indent=2))
     else:
         paint = table.coloured if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else table.plain
-        for line in status.lines(picture, paint):
+        for line in status.lines(picture, paint, tasks=options.service is not None):
             print(line)
     return DONE if status.as_wanted(picture) else NOT_AS_WANTED
 

@@ -28,6 +28,7 @@ _WORKER_HEADS = (
     *("WORKER", "PID", "PHASE", "GEN", "UPTIME", "RESTARTS", "BEAT", "REQUESTS", "ACTIVE", "ERRORS"),
     *("RSS", "PSS", "CPU", "FDS", "THREADS", "LAST EXIT"),
 )
+_TASK_HEADS = ("TASK", "OK", "FAILED", "LATE", "SKIPPED", "LATENESS", "LAST RUN")
 
 
 def complete(picture: dict[str, Any], service: str | None) -> dict[str, Any]:
@@ -49,8 +50,8 @@ def as_wanted(picture: dict[str, Any]) -> bool:
     return all(one["state"] in _AS_WANTED and one["ready"] >= one["wanted"] for one in picture["services"])
 
 
-def lines(picture: dict[str, Any], paint: table.Paint) -> Iterable[str]:
-    """Yield the picture as people read it."""
+def lines(picture: dict[str, Any], paint: table.Paint, *, tasks: bool = False) -> Iterable[str]:
+    """Yield the picture as people read it, on demand with what became of periodic tasks."""
     yield from _head(picture["forkd"])
     services = picture["services"]
     if services:
@@ -63,11 +64,15 @@ def lines(picture: dict[str, Any], paint: table.Paint) -> Iterable[str]:
     if workers:
         yield ""
         yield from table.lines(_WORKER_HEADS, workers, paint)
+    rows = [_task_row(task) for one in services if tasks for task in one["totals"]["tasks"]]
+    if rows:
+        yield ""
+        yield from table.lines(_TASK_HEADS, rows, paint)
 
 
 def _completed(worker: dict[str, Any], parent: int) -> dict[str, Any]:
     used = proc.usage(worker["pid"], parent) if worker["pid"] else proc.Usage()
-    last_exit = worker.pop("last_exit")
+    last_exit, tasks = worker.pop("last_exit"), worker.pop("tasks")
     share = None
     if used.cpu_seconds is not None and worker["uptime"] > 0:
         share = round(100 * used.cpu_seconds / worker["uptime"], 1)
@@ -80,6 +85,7 @@ def _completed(worker: dict[str, Any], parent: int) -> dict[str, Any]:
         "fds": used.fds,
         "threads": used.threads,
         "last_exit": last_exit,
+        "tasks": tasks,
     }
 
 
@@ -123,6 +129,18 @@ def _worker_row(service: str, worker: dict[str, Any]) -> list[table.Cell]:
         table.number(worker["fds"]),
         table.number(worker["threads"]),
         table.Cell(_exit(worker["last_exit"])),
+    ]
+
+
+def _task_row(task: dict[str, Any]) -> list[table.Cell]:
+    return [
+        table.Cell(table.one_line(task["name"])),
+        table.number(task["ok"]),
+        table.Cell(str(task["failed"]), "red" if task["failed"] else None, right=True),
+        table.Cell(str(task["late"]), "yellow" if task["late"] else None, right=True),
+        table.number(task["skipped"]),
+        table.Cell(table.duration(task["lateness"]), right=True),
+        table.Cell(task["last_run"] or "-"),
     ]
 
 

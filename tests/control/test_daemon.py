@@ -14,6 +14,7 @@ from forkd.core.spec import Config, ServiceSpec
 from forkd.core.state import News
 from forkd.errors import ConfigError
 from forkd.scoreboard import Counters
+from forkd.tallies import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,9 @@ class Kernel:
 
     def describe(self, id: int) -> Counters | None:
         return Counters(99.0, 10, 2, 1, 0.5) if id == 1 else None
+
+    def totals(self, service: str) -> Counters:
+        return Counters(99.0, 30, 2, 1, 0.5, (Tally("task", service, (3, 1, 0, 2, 10**18, 5 * 10**8)),))
 
     def close(self) -> None:
         self.closed = True
@@ -108,6 +112,12 @@ def test_status_has_the_launchers_part_and_the_counters(launcher, kernel):
     picture = launcher.status()
     assert list(picture["forkd"]) == ["version", "pid", "state", "uptime", "config", "generation", "last_reload"]
     assert picture["forkd"]["config"] == "/etc/s.yaml"
+    task = {"name": "shop", "ok": 3, "failed": 1, "late": 0, "skipped": 2}
+    assert picture["services"][0]["totals"] == {
+        "requests": 30,
+        "errors": 1,
+        "tasks": [{**task, "lateness": 0.5, "last_run": "2001-09-09T01:46:40.000Z"}],
+    }
     worker = {"id": 1, "uptime": 1.23456, "last_exit": {"at": 40.0, "reason": "x"}}
     known = launcher._described(dict(worker), 100.0)
     assert (known["heartbeat_age"], known["requests"], known["in_flight"], known["errors"]) == (1.0, 10, 2, 1)
@@ -120,6 +130,7 @@ def test_status_has_the_launchers_part_and_the_counters(launcher, kernel):
         "requests": None,
         "in_flight": None,
         "errors": None,
+        "tasks": [],
         "last_exit": None,
     }
 

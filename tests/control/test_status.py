@@ -14,7 +14,7 @@ from forkd.errors import ForkdError
 from forkd.ops import proc, status, table
 from tests.waiting import until
 
-WORKER = {
+WORKER: dict[str, Any] = {
     "id": 7,
     "slot": 0,
     "pid": None,
@@ -32,7 +32,9 @@ WORKER = {
         "signal": "SIGKILL",
         "reason": "killed by operator or kernel",
     },
+    "tasks": [],
 }
+NIGHTLY = {"name": "nightly", "ok": 3, "failed": 1, "late": 1, "skipped": 0}
 SERVICE = {
     "name": "shop",
     "state": "running",
@@ -44,6 +46,11 @@ SERVICE = {
     "zygote_pid": 11,
     "error": None,
     "workers": [WORKER],
+    "totals": {
+        "requests": 2082,
+        "errors": 1,
+        "tasks": [{**NIGHTLY, "lateness": 0.02, "last_run": "2026-01-01T00:00:00.000Z"}],
+    },
 }
 PICTURE: dict[str, Any] = {
     "forkd": {
@@ -117,7 +124,7 @@ def test_a_worker_is_completed_in_the_order_of_the_contract(picture, child):
     worker = status.complete(picture, "shop")["services"][0]["workers"][0]
     assert list(worker) == [
         *("id", "slot", "pid", "phase", "generation", "uptime", "restarts", "heartbeat_age", "requests", "in_flight"),
-        *("errors", "rss", "pss", "cpu", "cpu_seconds", "fds", "threads", "last_exit"),
+        *("errors", "rss", "pss", "cpu", "cpu_seconds", "fds", "threads", "last_exit", "tasks"),
     ]
     assert worker["cpu"] == pytest.approx(100 * worker["cpu_seconds"] / 9.1, abs=0.1)
 
@@ -166,6 +173,20 @@ def test_the_table(picture):
             "2026-01-01T00:00:00.000Z killed by operator or kernel"
         ),
     ]
+
+
+def test_what_became_of_tasks_is_shown_on_demand(picture):
+    picture["services"][0]["totals"]["tasks"].append(
+        {**NIGHTLY, "name": "ne\x1bver", "lateness": None, "last_run": None}
+    )
+    completed = status.complete(picture, "shop")
+    assert list(status.lines(completed, table.plain, tasks=True))[-4:] == [
+        "",
+        "TASK       OK  FAILED  LATE  SKIPPED  LATENESS  LAST RUN",
+        "nightly     3       1     1        0      0.0s  2026-01-01T00:00:00.000Z",
+        "ne\\x1bver   3       1     1        0         -  -",
+    ]
+    assert not any("TASK" in line for line in status.lines(completed, table.plain))
 
 
 def test_a_failed_reload_says_why(picture):

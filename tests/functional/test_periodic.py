@@ -1,9 +1,11 @@
-"""Periodic tasks of the scope `service` under the daemon: one worker of several runs them, whatever happens to it."""
+"""Periodic tasks under the daemon: those of the scope `service` have one worker of several; what became of all is told."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,27 @@ class Sharing(forkd.Server):
     def seldom(self):
         with open("seldom", "a") as file:
             file.write(f"{os.getpid()}\\n")
+"""
+
+VARIOUS = """
+import forkd
+
+class Various(forkd.Server):
+    @forkd.periodic_task(spacing=0.02)
+    def well(self):
+        pass
+
+    @forkd.periodic_task(spacing=0.02)
+    def badly(self):
+        raise KeyError("DSN")
+
+    @forkd.periodic_task(spacing=0.02, timeout=0.02)
+    def slowly(self):
+        self.service.thread_group.sleep(0.1)
+
+    @forkd.periodic_task(spacing=3600)
+    def never(self):
+        pass
 """
 
 
@@ -68,3 +91,37 @@ def test_a_reload_passes_them_on(sharing: Installed) -> None:
     assert set(calls_of(sharing, "seldom", 1)) <= set(before)
     assert len(calls_of(sharing, "seldom", 1)) == 1
     assert "Traceback" not in sharing.log.read_text()
+
+
+def test_status_tells_what_became_of_them(forkd: Installed, concurrency: str) -> None:
+    forkd.write("various.py", VARIOUS)
+    forkd.configure({"web": {"server": "various:Various", "workers": 1, "concurrency": concurrency}})
+    forkd.start()
+
+    def tasks(where: str) -> dict[str, dict[str, Any]]:
+        (service,) = json.loads(forkd.run("status", "web", "--json").stdout)["services"]
+        found = service["totals"] if where == "totals" else service["workers"][0]
+        return {task["name"]: task for task in found["tasks"]}
+
+    def all_have_run() -> dict[str, dict[str, Any]]:
+        found = tasks("worker")
+        counted = found["well"]["ok"] and found["badly"]["failed"] and found["slowly"]["late"]
+        return found if counted and found["slowly"]["skipped"] else {}
+
+    before = until(all_have_run, what="calls of each kind")
+    assert list(before) == ["well", "badly", "slowly", "never"]
+    never = {"name": "never", "ok": 0, "failed": 0, "late": 0, "skipped": 0, "lateness": None, "last_run": None}
+    assert before["never"] == never
+    assert before["well"]["failed"] == before["well"]["late"] == before["badly"]["ok"] == 0
+    assert 0 <= before["well"]["lateness"] < 10
+    assert before["well"]["last_run"].endswith("Z")
+
+    os.kill(forkd.workers()[0], signal.SIGKILL)
+    forkd.until_running()
+    after = tasks("totals")
+    for task in before:
+        assert all(after[task][outcome] >= before[task][outcome] for outcome in ("ok", "failed", "late", "skipped"))
+    shown = [line.split() for line in forkd.run("status", "web").stdout.splitlines()]
+    assert ["TASK", "OK", "FAILED", "LATE", "SKIPPED", "LATENESS", "LAST", "RUN"] in shown
+    assert ["never", "0", "0", "0", "0", "-", "-"] in shown
+    assert "TASK" not in forkd.run("status").stdout

@@ -47,11 +47,12 @@ def test_status_has_every_field_that_is_promised(forkd: Installed) -> None:
     web = status["services"][0]
     assert set(web) == {
         "name", "state", "generation", "wanted", "ready", "restarts", "listen", "zygote_pid", "error", "workers",
+        "totals",
     }  # fmt: skip
     worker = web["workers"][0]
     assert set(worker) == {
         "id", "slot", "pid", "phase", "generation", "uptime", "restarts", "heartbeat_age", "requests", "in_flight",
-        "errors", "rss", "pss", "cpu", "cpu_seconds", "fds", "threads", "last_exit",
+        "errors", "rss", "pss", "cpu", "cpu_seconds", "fds", "threads", "last_exit", "tasks", "health",
     }  # fmt: skip
     assert worker["requests"] == 1
     assert worker["rss"] > worker["pss"] > 0

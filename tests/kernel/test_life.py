@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from forkd import sockets
 from forkd.channel import PROTOCOL
 from forkd.core.commands import Signal, Spawn, StartZygote
 from forkd.core.events import Draining, Exited, Failed, Ready, Started
-from tests.kernel.yard import KILL, PATIENCE, alive, fds
+from tests.kernel.yard import KILL, PATIENCE, Yard, alive, fds
 from tests.waiting import until
 
 PLAIN = "class S(forkd.Server): pass"
@@ -434,6 +435,37 @@ def test_heartbeat_and_identity(yard, concurrency):
     assert 0 < first.heartbeat <= yard.kernel.now()
     until(lambda: yard.kernel.describe(worker).heartbeat > first.heartbeat, what="the next heartbeat")
     assert yard.kernel.describe(zygote) is None
+
+
+def failures_of(yard: Yard, worker: int) -> int:
+    """Return how many calls of a worker's only task have raised."""
+    return yard.kernel.describe(worker).tallies[0].values[1]
+
+
+def test_what_became_of_tasks_outlives_the_worker(yard, concurrency):
+    source = """
+        class S(forkd.Server):
+            @forkd.periodic_task(3600, run_immediately=True)
+            def fails(self):
+                self.service.board.row().started()
+                raise KeyError("DSN")
+    """
+    zygote = yard.zygote(yard.spec(source, concurrency=concurrency))
+    workers = [yard.worker(zygote, slot) for slot in (0, 1)]
+    for worker in workers:
+        until(partial(failures_of, yard, worker), what="the first call")
+        yard.signal(worker, signal.SIGKILL)
+        yard.until(Exited, worker)
+        assert yard.kernel.describe(worker) is None
+    third = yard.worker(zygote)
+    until(partial(failures_of, yard, third), what="the first call")
+    totals = yard.kernel.totals("shop")
+    (task,) = totals.tallies
+    assert task[:2] == ("task", "fails")
+    assert task.values[:4] == (0, 3, 0, 0)
+    assert task.values[4] == yard.kernel.describe(third).tallies[0].values[4], "when it ran last"
+    assert totals.in_flight == 1, "what the dead had begun, nobody does any more"
+    assert yard.kernel.totals("other").tallies == ()
 
 
 def test_environment_directory_and_paths(yard):

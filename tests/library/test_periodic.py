@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 import time
 
 import pytest
 
-from forkd import Server, Service, periodic_task
+from forkd import Server, Service, periodic_task, scoreboard
 from forkd.periodic import Periodic
+from forkd.scoreboard import Board, Reader
+from forkd.service import Inheritance
 from tests.library.logs import logged
 
 
@@ -186,6 +189,41 @@ def test_tasks_run_in_the_servers_service(engine):
     assert server.timers["fails"].failures == server.timers["fails"].runs > 0
     assert "Busy.fails failed" in records[0]
     assert all(timer.done for timer in server.timers.values())
+
+
+def test_what_becomes_of_a_task_stands_on_the_scoreboard(engine):
+    class Mixed(Server):
+        @periodic_task(0.01, timeout=0.02)
+        def mixed(self) -> None:
+            assert self.service is not None
+            if self.timers["mixed"].runs == 1:
+                self.service.thread_group.sleep(0.1)
+            if self.timers["mixed"].runs > 2:
+                enough.set()
+                raise KeyError("DSN")
+
+        @periodic_task(3600)
+        def not_yet(self) -> None: ...
+
+    with scoreboard.created(8) as fd:
+        reader = Reader(fd)
+        server, board = Mixed(), Board(os.dup(fd))
+    service = Service(server, concurrency=engine)
+    service.adopt(Inheritance(board=board))
+    enough = service.thread_group.event()
+    begun = time.time()
+    service.start()
+    assert enough.wait(5)
+    service.stop()
+    assert board.names() == [("task", "mixed"), ("task", "not_yet")]
+    mixed, not_yet = reader.read(board.names()).tallies
+    timer = server.timers["mixed"]
+    assert mixed.values[:4] == (2, timer.failures, 1, timer.skipped)
+    assert timer.runs == 2 + timer.failures
+    assert timer.skipped > 5
+    assert begun <= mixed.values[4] / 1e9 <= time.time()
+    assert mixed.values[5] / 1e9 == pytest.approx(timer.lateness, abs=1e-8)
+    assert not_yet.values == (0, 0, 0, 0, 0, 0)
 
 
 def test_jitter_cron_and_timeout_reach_the_timer(engine):
