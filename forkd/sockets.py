@@ -14,6 +14,7 @@ import stat
 
 from forkd.errors import ForkdError
 
+PRIVATE = "healthcheck"  # what stands for the address of the listener that is one worker's alone
 _NAMES = {"": "0.0.0.0", "*": "0.0.0.0", "localhost": "127.0.0.1"}  # noqa: S104 -- because the address says so
 
 

@@ -22,6 +22,11 @@ def default_runtime_dir() -> str:
     return f"/tmp/forkd-{os.geteuid()}"  # noqa: S108 -- its owner and mode are checked by who creates it
 
 
+def health_socket(runtime_dir: str, id: int) -> str:
+    """Return where the worker with this id is asked how it is."""
+    return f"{runtime_dir}/health/{id}.sock"
+
+
 def locks_dir(runtime_dir: str, uid: int) -> str:
     """Return where a user's workers keep the locks of their periodic tasks, so that no other user can take them."""
     return f"{runtime_dir}/periodic/{uid}"

@@ -18,9 +18,12 @@ from forkd.kernel.selector import Selector
 from forkd.signals import Signals
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from forkd.core.commands import Command
     from forkd.core.events import Event
     from forkd.kernel.nursery import BecomeZygote
+    from forkd.kernel.private import Check
     from forkd.kernel.selector import HasFileno, OnReady
     from forkd.scoreboard import Counters
 
@@ -112,6 +115,11 @@ class Kernel:
     def totals(self, service: str) -> Counters:
         """Add up what a service's workers have done since the start, those that are gone too."""
         return self._nursery.totals(service)
+
+    @property
+    def checks(self) -> Mapping[int, Check]:
+        """How each worker that has a healthcheck is asked, by id; it may not serve yet, or no more."""
+        return self._nursery.private.checks
 
     def let_go(self) -> None:
         """In a fork of this process: close what is the launcher's, and change nothing that it shares with it."""

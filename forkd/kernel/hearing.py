@@ -36,9 +36,8 @@ def greeting(zygote: Zygote, launcher_pid: int, listeners: Sequence[Listener]) -
     }
 
 
-def order(worker: Worker, listeners: Sequence[Listener]) -> dict[str, Any]:
-    """Write the order to fork a worker; its channel, its scoreboard and the slot's own listeners go with it."""
-    listen = [one.address for one in listeners]
+def order(worker: Worker, listen: Sequence[str]) -> dict[str, Any]:
+    """Write the order to fork a worker; its channel, its scoreboard and its own listeners go with it."""
     return {"type": "fork", "id": worker.id, "slot": worker.slot, "listen": listen}
 
 

@@ -17,6 +17,7 @@ from forkd.kernel import children, hearing
 from forkd.kernel.guards import Guards
 from forkd.kernel.listeners import Listeners
 from forkd.kernel.offspring import Family, Offspring, Worker, Zygote
+from forkd.kernel.private import PrivateListeners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -41,7 +42,7 @@ class Nursery:
     """All zygotes and workers of the launcher, with the listeners that they share.
 
     A worker's process is believed to be its own only by the kernel's word, and a worker whose
-    channel is closed before it has announced itself never becomes one.
+    channel is closed before it has announced itself never becomes one. `private` are the listeners of single workers.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class Nursery:
         self._reset = reset
         self._become_zygote = become_zygote
         self._listeners = Listeners(runtime_dir)
+        self.private = PrivateListeners(runtime_dir)
         self._guards = Guards(reset)
         self._family = Family()
 
     def move(self, runtime_dir: str) -> None:
         """Use another runtime directory for what is opened and started from now on."""
         self._listeners.runtime_dir = runtime_dir
+        self.private.move(runtime_dir)
 
     def begin(self, command: StartZygote | Spawn) -> list[Event]:
         """Start a zygote, or have one fork a worker; Failed and Exited when it cannot even be tried."""
@@ -66,7 +69,7 @@ class Nursery:
         except (OSError, ForkdError) as error:
             one = self._family.get(command.id)
             if one is not None:
-                self._family.remove(one)
+                self._forget(one)
             return [Failed(command.id, _reason(error)), Exited(command.id, None, None)]
 
     def signal(self, command: Signal) -> list[Event]:
@@ -119,7 +122,7 @@ class Nursery:
             # Not reaped yet, so the number of its group cannot be anybody else's.
             children.kill_group(pid)
             self._deafen(one)
-            self._family.remove(one)
+            self._forget(one)
             code, number = children.collect(pid)
             if code is not None and _is_foreign(one):
                 events.append(Failed(one.id, f"python: {interpreter.remedy(one.spec.python)}"))
@@ -147,6 +150,7 @@ class Nursery:
             self._selector.unwatch(one.channel)
             one.close()
         self._listeners.close()
+        self.private.close()
 
     def _start_zygote(self, command: StartZygote) -> list[Event]:
         spec = command.spec
@@ -177,10 +181,11 @@ class Nursery:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             listeners = self._listeners.acquire_slot(spec, zygote.generation, command.slot)
             rows = max(_LEAST_ROWS, spec.threads + _SPARE_ROWS if spec.concurrency == "threads" else 0)
-            with scoreboard.created(rows) as board:
+            with scoreboard.created(rows) as board, self.private.opened(spec, worker.id) as private:
                 worker.show(scoreboard.Reader(board))
-                fds = [lower.fileno(), board, *(one.sock.fileno() for one in listeners)]
-                zygote.channel.send(hearing.order(worker, listeners), fds)
+                own = {**{one.address: one.sock for one in listeners}, **private}
+                fds = [lower.fileno(), board, *(sock.fileno() for sock in own.values())]
+                zygote.channel.send(hearing.order(worker, list(own)), fds)
         self._selector.watch(upper, partial(self._hear, worker, hearing.TURN_LIMIT))
         return []
 
@@ -226,8 +231,12 @@ class Nursery:
             self._attend(one.spec.name)
         if one.pid is not None:
             return []
-        self._family.remove(one)
+        self._forget(one)
         return [Exited(one.id, None, None)]
+
+    def _forget(self, one: Offspring) -> None:
+        self._family.remove(one)
+        self.private.forget(one.id)
 
     def _kill(self, one: Offspring) -> list[Event]:
         if one.pid is None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from _socket import socket
 
     from forkd.wsgi.head import Request
+    from forkd.wsgi.listener import Listener
 
 RECEIVE_SIZE = 65536
 STALL_TIMEOUT = 30.0
@@ -31,7 +32,8 @@ class Waiter(Protocol):
 class Connection:
     """A socket in non-blocking mode, and the bytes received on it that no request has used.
 
-    `buffer` is None when there are none, which costs an idle connection nothing. `deadline` is the monotonic instant
+    `buffer` is None when there are none, which costs an idle connection nothing. `private`: it comes from the worker's
+    private listener. `deadline` is the monotonic instant
     at which the loop ends what the connection's state is waiting for. `handle` belongs to the engine.
     """
 
@@ -46,16 +48,18 @@ class Connection:
         "moved",
         "peer",
         "prepared",
+        "private",
         "request",
         "sock",
         "state",
     )
 
-    def __init__(self, sock: socket, peer: tuple[str, str], prepared: dict[str, Any], engine: Waiter) -> None:
+    def __init__(self, sock: socket, peer: tuple[str, str], listener: Listener, engine: Waiter) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.peer = peer  # address and port
-        self.prepared = prepared
+        self.prepared = listener.prepared
+        self.private = listener.private
         self.engine = engine
         self.buffer: bytearray | None = None
         self.state = IDLE

@@ -66,7 +66,10 @@ class Crew(ABC):
 
     @abstractmethod
     def submit(self, conn: Connection) -> None:
-        """Have a connection's request served, as soon as a thread is free; never blocks, and is called in the loop."""
+        """Have a connection's request served, as soon as a thread is free; never blocks, and is called in the loop.
+
+        One of a private connection goes before those that wait: that there are many does not make a worker unhealthy.
+        """
 
     @abstractmethod
     def nudge(self) -> None:

@@ -27,7 +27,10 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Entrance:
-    """The listeners of this process; with no room for another connection they are left alone until there is."""
+    """The listeners of this process; with no room for another connection they are left alone until there is.
+
+    A private one is not: a worker that has as many connections as it can is busy, and no less healthy for that.
+    """
 
     def __init__(self, engine: Engine, options: Options, intake: Intake) -> None:
         self._engine = engine
@@ -81,16 +84,16 @@ class Entrance:
 
     def _accept(self, listener: Listener) -> bool:
         """Accept one connection; return whether there may be another."""
-        if len(self._connections) >= self._most:
-            return self._stop_listening()
+        if len(self._connections) >= self._most and not listener.private:
+            return self._stop_listening(private=False)
         try:
             sock, peer = listener.accept()
         except BlockingIOError:
             return False
         except OSError as error:
             # Any other error is that of one connection, which is gone.
-            return self._stop_listening() if error.errno in _EXHAUSTED else True
-        conn = Connection(sock, peer, listener.prepared, self._engine.waiter)
+            return self._stop_listening(private=True) if error.errno in _EXHAUSTED else True
+        conn = Connection(sock, peer, listener, self._engine.waiter)
         conn.deadline = time.monotonic() + self._header_timeout
         self._connections.add(conn)
         self._engine.loop.watch(conn)
@@ -98,14 +101,14 @@ class Entrance:
             self._sweep_in(self._connections.period)
         return True
 
-    def _stop_listening(self) -> bool:
+    def _stop_listening(self, *, private: bool) -> bool:
         """Leave those who wait in the kernel's queue, or to other workers, until there is room again."""
-        if not self._connections.full:
-            self._connections.full = True
-            for listener in self._listeners:
+        self._connections.full = True
+        for listener in self._listeners:
+            if private or not listener.private:
                 self._engine.loop.unlisten(listener)
-            if not self._sweeping:
-                self._sweep_in(self._connections.period)
+        if not self._sweeping:
+            self._sweep_in(self._connections.period)
         return False
 
     def _sweep_in(self, seconds: float) -> None:

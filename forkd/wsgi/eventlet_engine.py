@@ -163,7 +163,7 @@ class GreenCrew(Crew):
         if self._waiting:
             self._waiting.pop().switch(conn)
         elif self._group.try_thread(self._work, conn) is None:
-            self._queue.append(conn)
+            (self._queue.appendleft if conn.private else self._queue.append)(conn)
 
     def nudge(self) -> None:
         """As in `Crew`."""

@@ -9,6 +9,7 @@ from _socket import SO_LINGER, SOL_SOCKET
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from forkd.scoreboard import Board
 from forkd.threadgroup import Stopped
 from forkd.wsgi.body import body_of
 from forkd.wsgi.fields import CLOCK, NO_FIELDS
@@ -18,7 +19,6 @@ from forkd.wsgi.response import DISCARDED, Response
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from forkd.scoreboard import Board
     from forkd.wsgi.connection import Connection
     from forkd.wsgi.engine import Loop
     from forkd.wsgi.head import Request
@@ -42,6 +42,7 @@ class Handler:
         self._app = app
         self._body_limit = options.body_limit
         self._board = board
+        self._unseen = Board()  # which counts what is asked at the private listener: it is none of the service's work
 
     def settle(self, loop: Loop, intake: Intake) -> None:
         """Take the parts that it gives connections back to; before the first request."""
@@ -56,7 +57,7 @@ class Handler:
         conn.request = None
         body = request.environ["wsgi.input"] = body_of(conn, request, self._body_limit)
         response = Response(conn, request, body, self._connections)
-        row = self._board.row()
+        row = (self._unseen if conn.private else self._board).row()
         row.started()
         began = time.monotonic()
         ending, failed = _CUT, True

@@ -14,12 +14,14 @@ from typing import Any
 class Listener:
     """One address that connections come from; `prepared` is the part of their environs that they have in common.
 
-    The launcher and other workers hold the same socket: it is closed in this process, and never shut down.
+    The launcher and other workers hold the same socket: it is closed in this process, and never shut down. A `private`
+    one is this worker's alone, for those who ask how it is.
     """
 
-    __slots__ = ("_family", "_given", "_raw", "_tcp", "fd", "prepared")
+    __slots__ = ("_family", "_given", "_raw", "_tcp", "fd", "prepared", "private")
 
-    def __init__(self, given: _stdlib.socket, common: dict[str, Any]) -> None:
+    def __init__(self, given: _stdlib.socket, common: dict[str, Any], *, private: bool = False) -> None:
+        self.private = private
         self._given = given
         self.fd = os.dup(given.fileno())
         self._family = given.family

@@ -174,7 +174,7 @@ class NativeCrew(Crew):
                 member.conn = conn
                 member.bell.release()
                 return
-            self._queue.append(conn)
+            (self._queue.appendleft if conn.private else self._queue.append)(conn)
         self._hire()
 
     def nudge(self) -> None:

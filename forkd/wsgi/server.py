@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from forkd import __version__
+from forkd import __version__, sockets
 from forkd.errors import ForkdError
 from forkd.server import Server as BaseServer
 from forkd.wsgi.connections import Connections
@@ -52,10 +52,11 @@ class Server(BaseServer):
         super().init(service)
         if not self.bind:
             raise ForkdError("a WSGI server needs an address to listen on: bind")
-        threads = service.thread_group.limit > 1
+        common = _common_environ(multithread=service.thread_group.limit > 1)
         for address in self.bind:
-            sock = service.listen(address, self.options.backlog)
-            self._listeners.append(Listener(sock, _common_environ(multithread=threads)))
+            self._listeners.append(Listener(service.listen(address, self.options.backlog), common))
+        if (private := service.listeners.get(sockets.PRIVATE)) is not None:
+            self._listeners.append(Listener(private, common, private=True))
 
     def start(self) -> None:
         """Begin to accept connections."""

@@ -6,6 +6,7 @@ alone: TERM, INT, QUIT and HUP are for workers, and when the channel ends, so do
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import gc
 import logging
@@ -156,4 +157,10 @@ class Zygote:
 
 def open_listeners(addresses: Sequence[str], fds: Sequence[int]) -> dict[str, socket.socket]:
     """Make sockets of descriptors that came with these addresses, in their order."""
-    return {address: socket.socket(fileno=fd) for address, fd in zip(addresses, fds, strict=True)}
+    return {address: _open(fd) for address, fd in zip(addresses, fds, strict=True)}
+
+
+def _open(fd: int) -> socket.socket:
+    # eventlet's socket does not ask the kernel of which family it is, and takes itself for one of the internet.
+    plain = _socket.socket(fileno=fd)
+    return socket.socket(plain.family, plain.type, plain.proto, plain.detach())

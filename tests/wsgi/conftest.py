@@ -155,6 +155,7 @@ def start(engine, hosts, tmp_path_factory) -> Callable[..., Served]:
             "stop_timeout": 30,
             "nofile": 0,
             "share": False,
+            "private": "",
         }
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(f"\0{folder}")

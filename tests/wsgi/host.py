@@ -2,8 +2,8 @@
 
 Reads one JSON object a line: `control`, the path of a Unix socket that the fork connects to; `app`, a name in
 tests/wsgi/apps.py, or `module:name`; `bind`; `options`; `service`, keyword arguments; `log`, a file; `nofile`; `share`: this
-process binds the address, keeps the listener, and all its forks inherit it, as a launcher's workers do. The fork says
-on its control socket where it listens, and then does what it reads there.
+process binds the address, keeps the listener, and all its forks inherit it, as a launcher's workers do; `private`, the
+path of a private listener. The fork says on its control socket where it listens, and then does what it reads there.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ def serve(engine: str, order: dict[str, Any], listeners: dict[str, socket.socket
     options = Options(**order["options"])
     server = Server(app, order["bind"], options=options)
     service = Service(server, concurrency=engine, **order["service"])
+    if order["private"]:
+        listeners[sockets.PRIVATE] = sockets.listen(f"unix:{order['private']}", 16, 0o600)
     service.adopt(Inheritance(listeners=listeners, board=board, stop_timeout=order["stop_timeout"]))
     service.start()
     say(control, json.dumps([sockets.label(service.listeners[address]) for address in server.bind]))
