@@ -56,7 +56,7 @@ class Daemon:
         self._chronicle = words.Chronicle()
         self._notifier = notify.Notifier(notify.take_environment(os.environ, os.getpid()), kernel.now())
         self._supervisor = Supervisor(config, kernel.now(), exit_on_failed=exit_on_failed)
-        self._endpoint = Endpoint(rundir.listener, self.status, self.look)
+        self._endpoint = Endpoint(rundir.listener, self.status, self.look, self.checks)
         kernel.watch(self._endpoint, self._endpoint.turn)
 
     def run(self, first: Sequence[Event]) -> int:
@@ -144,6 +144,16 @@ class Daemon:
         workers = [worker for one in services if service in {None, one["name"]} for worker in one["workers"]]
         events = [event for worker in workers for event in self._kernel.perform(Look(worker["id"]))]
         return [event for event in events if isinstance(event, Seen)]
+
+    def checks(self) -> list[dict[str, Any]]:
+        """Return the workers that are to be asked how they are: where, and how, and what is known of it."""
+        services, checks = self._supervisor.snapshot(self.now())["services"], self._kernel.checks
+        ready = [worker for one in services for worker in one["workers"] if worker["phase"] == "ready"]
+        return [
+            {"id": one["id"], "socket": check.socket, **check.spec._asdict(), "health": one["health"]}
+            for one in ready
+            if (check := checks.get(one["id"])) is not None
+        ]
 
     def _described(self, worker: dict[str, Any], now: float) -> dict[str, Any]:
         counters = self._kernel.describe(worker["id"])

@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from forkd.config import envfile
+from forkd.config.built_in import needed_by
 from forkd.config.fields import is_spec
 from forkd.config.files import gather
 from forkd.config.later import TAKEN
@@ -54,6 +55,7 @@ def load(path: str, environ: Mapping[str, str] | None = None) -> Loaded:
     concerned = problems.concerned()
     good = [draft for draft in drafts if concerned.isdisjoint({("defaults",), ("services", draft.name)})]
     services = tuple(resolve(draft.name, draft.values) for draft in good)
+    services += tuple(needed_by(services))
     log = {f"log_{key}": str(value) for key, value in given.get("log", {}).items()}
     return Loaded(Config(runtime_dir, **log, services=services), root, problems)
 

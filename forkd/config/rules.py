@@ -11,12 +11,14 @@ from forkd.config.decode import spec_to
 from forkd.config.merging import KEYS, resolve, server_kind
 from forkd.config.order import order_breaches
 from forkd.config.problems import Breach
-from forkd.core.spec import RestartSpec
+from forkd.config.runtime_dir import health_socket
+from forkd.core.spec import BUILT_IN, RestartSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LARGEST_SPEC = 60_000  # bytes; it travels in one message of 64 KiB
+_LARGEST_ID = 999_999_999  # of a worker: at a thousand a second, after eleven days
 _NEEDED_BY_WSGI = {
     "app": 'missing; "server: wsgi" needs the application to serve',
     "bind": 'missing; "server: wsgi" needs an address to listen on',
@@ -35,11 +37,13 @@ class Draft(NamedTuple):
 def breaches(drafts: list[Draft], runtime_dir: str) -> Iterator[Breach]:
     """Yield every rule that is broken; rules about values that are not good are left."""
     for draft in drafts:
+        if draft.name in BUILT_IN:
+            yield Breach(draft.name, None, "the name is that of a service of forkd's own; choose another one")
         yield from _server_breaches(draft)
         yield from _restart_breaches(draft)
         yield from _topic_breaches(draft, runtime_dir)
         yield from _size_breaches(draft)
-        yield from _healthcheck_breaches(draft)
+        yield from _healthcheck_breaches(draft, runtime_dir)
     yield from order_breaches({draft.name: draft.values.get("after", ()) for draft in drafts})
     yield from _address_breaches(drafts)
     yield from _same_topic(drafts)
@@ -73,15 +77,15 @@ def _restart_breaches(draft: Draft) -> Iterator[Breach]:
         yield Breach(draft.name, "restart", text, ("delay",))
 
 
-def _healthcheck_breaches(draft: Draft) -> Iterator[Breach]:
-    if (
-        "healthcheck" in draft.values
-        and not draft.values["healthcheck"].get("http")
-        and "healthcheck" not in draft.broken
-    ):
-        yield Breach(
-            draft.name, "healthcheck", 'missing; expected the path to ask for, as in "http: /healthz"', ("http",)
-        )
+def _healthcheck_breaches(draft: Draft, runtime_dir: str) -> Iterator[Breach]:
+    if "healthcheck" not in draft.values or "healthcheck" in draft.broken:
+        return
+    if not draft.values["healthcheck"].get("http"):
+        text = 'missing; expected the path to ask for, as in "http: /healthz"'
+        yield Breach(draft.name, "healthcheck", text, ("http",))
+    if (over := _excess(health_socket(runtime_dir, _LARGEST_ID))) > 0:
+        text = f"its sockets do not fit below the runtime directory {runtime_dir}, which is too long by {over} bytes"
+        yield Breach(draft.name, "healthcheck", text)
 
 
 def _topic_breaches(draft: Draft, runtime_dir: str) -> Iterator[Breach]:
@@ -89,12 +93,15 @@ def _topic_breaches(draft: Draft, runtime_dir: str) -> Iterator[Breach]:
     if topic is None or server_kind(draft.values.get("server", "")) == "wsgi":
         return
     # The slots of a roll come on top of `workers`; four digits have room for all there can be.
-    longest = f"{runtime_dir}/rpc/{topic}/9999.sock"
-    over = len(os.fsencode(longest)) - LONGEST_UNIX_PATH
-    if over > 0:
+    if (over := _excess(f"{runtime_dir}/rpc/{topic}/9999.sock")) > 0:
         yield Breach(
             draft.name, "topic", f"too long by {over} bytes for a socket below the runtime directory {runtime_dir}"
         )
+
+
+def _excess(path: str) -> int:
+    """Return by how many bytes a path is too long for a socket."""
+    return len(os.fsencode(path)) - LONGEST_UNIX_PATH
 
 
 def _size_breaches(draft: Draft) -> Iterator[Breach]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from forkd.control import protocol, words
 from forkd.control.connection import Connection
-from forkd.core.events import Reload, Restart, Scale, SignalWorkers, Stop
+from forkd.core.events import Health, Reload, Restart, Scale, SignalWorkers, Stop
 from forkd.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -36,11 +36,16 @@ class Endpoint:
         listener: socket.socket,
         status: Callable[[], dict[str, Any]],
         look: Callable[[str | None], list[Seen]],
+        checks: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
-        """`status` gives the launcher's picture, `look` what there is to see of the workers of a service or of all."""
+        """`status` gives the launcher's picture, `look` what there is to see of the workers of a service or of all.
+
+        `checks` gives who is to be asked how it is.
+        """
         self._listener = listener
         self._status = status
         self._look = look
+        self._checks = checks
         self._epoll = select.epoll()
         self._epoll.register(listener, select.EPOLLIN)
         self._clients: dict[int, Connection] = {}
@@ -113,13 +118,8 @@ class Endpoint:
         except ProtocolError as error:
             client.part(str(error))
             return []
-        if request.verb == "status":
-            client.send(protocol.status_line(self._status()))
-            return []
-        if request.verb == "stacks":
-            seen = self._look(request.service)
-            client.send(protocol.stacks_line(seen))
-            return list(seen)
+        if (events := self._at_once(client, request)) is not None:
+            return events
         if client.ticket:
             client.send(protocol.error_line("one thing at a time: this connection waits for another request"))
             return []
@@ -127,6 +127,23 @@ class Endpoint:
         client.ticket, client.service, client.follow = self._tickets, request.service, request.follow
         client.send(protocol.accepted_line(client.ticket))
         return [_event(request, client.ticket)]
+
+    def _at_once(self, client: Connection, request: protocol.Request) -> list[Event] | None:
+        """Do what needs no ticket, since it takes no time, and return what came of it; None for everything else."""
+        match request.verb:
+            case "status":
+                client.send(protocol.status_line(self._status()))
+            case "stacks":
+                seen = self._look(request.service)
+                client.send(protocol.stacks_line(seen))
+                return list(seen)
+            case "checks":
+                client.send(protocol.checks_line(self._checks()))
+            case "health":
+                return [Health(request.id or 0, request.failures or 0, request.unhealthy, request.text or "")]
+            case _:
+                return None
+        return []
 
 
 def _tell(client: Connection, item: News) -> None:

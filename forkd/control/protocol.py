@@ -1,7 +1,9 @@
 """What travels over the control socket: one JSON object a line; nothing here does I/O.
 
 A request is `{"do": "status"}`, or another verb with what VERBS lets go with it. `status` is answered by
-`{"status": {…}}`, and `stacks` by `{"stacks": [{"id": 7, "text": "…"}]}`. The others are orders: they are answered by
+`{"status": {…}}`, `stacks` by `{"stacks": [{"id": 7, "text": "…"}]}`, and `checks` by `{"checks": [{"id": 7, "socket":
+"…", …}]}`: which workers are to be asked how they are, and how. What comes of that is told by `health`, which is not
+answered. The others are orders: they are answered by
 `{"accepted": TICKET}`, then by one `{"news": {…}, "level": "info", "origin": "shop/0", "text": "…"}` for each thing
 that happens to their services, and last by `{"ended": TICKET, "ok": true, "text": "…"}`. The stop of everything is over
 when the launcher has closed the connection; with `"follow": true` the news go on after the end, until the client
@@ -32,10 +34,19 @@ VERBS: dict[str, tuple[str, ...]] = {  # and what may go with each
     "scale": ("service", "workers", "relative"),
     "signal": ("service", "slot", "signal", "follow"),
     "stacks": ("service",),
+    "checks": (),
+    "health": ("id", "failures", "unhealthy", "text"),
 }
 MOST_WORKERS = 10_000  # of a service, as its key `workers` has it
-_NEEDED = {"scale": ("service", "workers"), "signal": ("signal",)}
-_NUMBERS = {"slot": (0, MOST_WORKERS - 1), "workers": (-MOST_WORKERS, MOST_WORKERS), "signal": (1, 64)}
+_NEEDED = {"scale": ("service", "workers"), "signal": ("signal",), "health": ("id", "failures")}
+_NUMBERS = {
+    "slot": (0, MOST_WORKERS - 1),
+    "workers": (-MOST_WORKERS, MOST_WORKERS),
+    "signal": (1, 64),
+    "id": (1, 1 << 53),
+    "failures": (0, 1_000_000),
+}
+_TEXTS = {"service": "a name", "text": "a text"}
 
 
 class Request(NamedTuple):
@@ -49,6 +60,10 @@ class Request(NamedTuple):
     slot: int | None = None
     signal: int | None = None
     follow: bool = False
+    id: int | None = None
+    failures: int | None = None
+    unhealthy: bool = False
+    text: str | None = None
 
 
 def encode(body: dict[str, Any]) -> bytes:
@@ -94,8 +109,8 @@ def parse_request(line: bytes) -> Request:
 
 
 def _check(key: str, value: object) -> None:
-    if key == "service":
-        fits, expected = isinstance(value, str), "a name"
+    if key in _TEXTS:
+        fits, expected = isinstance(value, str), _TEXTS[key]
     elif key in _NUMBERS:
         lowest, highest = _NUMBERS[key]
         # True and False are integers to Python.
@@ -115,6 +130,11 @@ def status_line(picture: dict[str, Any]) -> bytes:
 def stacks_line(seen: Iterable[Seen]) -> bytes:
     """Return the answer to `stacks`: of each worker what there was."""
     return encode({"stacks": [{"id": one.id, "text": one.stacks} for one in seen if one.stacks]})
+
+
+def checks_line(checks: list[dict[str, Any]]) -> bytes:
+    """Return the answer to `checks`."""
+    return encode({"checks": checks})
 
 
 def accepted_line(ticket: int) -> bytes:

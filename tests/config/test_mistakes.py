@@ -240,6 +240,21 @@ def test_a_runtime_directory_too_long_for_sockets(told):
     ]
 
 
+def test_a_runtime_directory_too_long_for_private_sockets(told):
+    path = f"/run/{82 * 'x'}"
+    text = f"runtime_dir: {path}\nservices: {{a: {{server: wsgi, app: 'a:b', bind: ':0', healthcheck: {{http: /}}}}}}"
+    (problem,) = told(text)
+    place, _, rest = problem.partition(": its sockets")
+    assert place == "services.yaml:2:67: services.a.healthcheck"
+    assert rest == f" do not fit below the runtime directory {path}, which is too long by 2 bytes"
+
+
+def test_the_name_of_a_service_of_forkds_own(told):
+    assert told("services: {healthcheck: {server: 'a:B'}}") == [
+        "services.yaml:1:12: services.healthcheck: the name is that of a service of forkd's own; choose another one"
+    ]
+
+
 def test_a_service_too_large_for_a_message(told):
     text = f"services: {{a: {{server: 'a:B', environment: {{A: '{60_000 * 'x'}'}}}}}}"
     (problem,) = told(text)

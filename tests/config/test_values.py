@@ -240,3 +240,13 @@ def test_other_documents_are_refused(document):
 
 def test_a_document_of_a_spec_takes_defaults():
     assert spec_from({"name": "a", "server": "a:B"}) == ServiceSpec("a", "a:B")
+
+
+def test_a_healthcheck_brings_who_asks(folder):
+    checked = "{server: wsgi, app: 'a:b', bind: ':0', healthcheck: {http: /healthz}}"
+    folder.write(f"services: {{a: {checked}, b: {{server: 'b:C'}}, c: {checked.replace(':0', ':1')}}}")
+    *own, helper = folder.load().services
+    assert [spec.name for spec in own] == ["a", "b", "c"]
+    assert (helper.name, helper.server, helper.workers) == ("healthcheck", "forkd.ops.health:Prober", 1)
+    folder.write("services: {b: {server: 'b:C'}}")
+    assert [spec.name for spec in folder.load().services] == ["b"]

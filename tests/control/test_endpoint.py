@@ -16,7 +16,7 @@ from forkd import sockets
 from forkd.control import connection
 from forkd.control.endpoint import CONNECTIONS, Endpoint
 from forkd.control.protocol import REQUEST_LIMIT
-from forkd.core.events import Reload, Restart, Scale, Seen, SignalWorkers, Stop
+from forkd.core.events import Health, Reload, Restart, Scale, Seen, SignalWorkers, Stop
 from forkd.core.state import News
 
 if TYPE_CHECKING:
@@ -32,8 +32,11 @@ class Desk:
     def __init__(self, folder: pathlib.Path) -> None:
         self.path = str(folder / "sock")
         self.picture: dict[str, Any] = PICTURE
-        self.endpoint = Endpoint(sockets.listen(f"unix:{self.path}", 64, 0o600), lambda: self.picture, self.look)
+        self.endpoint = Endpoint(
+            sockets.listen(f"unix:{self.path}", 64, 0o600), lambda: self.picture, self.look, lambda: self.checks
+        )
         self.looked: list[str | None] = []
+        self.checks = [{"id": 7, "socket": "/run/forkd/health/7.sock"}]
         self.clients: list[socket.socket] = []
 
     def look(self, service: str | None) -> list[Seen]:
@@ -366,3 +369,12 @@ def test_the_spare_descriptor_and_all_others_are_not_inherited(desk):
     desk.turn()
     owned = [desk.endpoint.fileno(), desk.endpoint._spare, *desk.endpoint._clients]
     assert not any(os.get_inheritable(number) for number in owned)
+
+
+def test_who_is_to_be_asked_and_how_that_went(desk):
+    client = desk.ask(b'{"do": "checks"}\n{"do": "health", "id": 7, "failures": 1, "text": "503"}\n')
+    assert desk.turn() == [Health(7, 1, unhealthy=False, text="503")]
+    assert lines(client) == [{"checks": desk.checks}]
+    client.sendall(b'{"do": "health", "id": 7, "failures": 0}\n')
+    assert desk.turn() == [Health(7, 0)]
+    assert lines(client) == []

@@ -26,6 +26,9 @@ from forkd.errors import ProtocolError
         Request("scale", "shop", workers=-10_000, relative=True),
         Request("signal", "shop", slot=0, signal=64, follow=True),
         Request("stacks", "shop"),
+        Request("checks"),
+        Request("health", id=7, failures=0),
+        Request("health", id=7, failures=3, unhealthy=True, text="500 Internal Server Error"),
     ],
 )
 def test_a_request_arrives_as_it_was_sent(request_):
@@ -55,6 +58,9 @@ def test_a_request_arrives_as_it_was_sent(request_):
         (b'{"do": "scale", "service": "shop", "workers": true}', '"workers"'),
         (b'{"do": "scale", "service": "shop", "workers": 10001}', "from -10000 to 10000"),
         (b'{"do": "scale", "service": "shop", "workers": -1}', "negative"),
+        (b'{"do": "health", "id": 7}', '"failures" must go with health'),
+        (b'{"do": "health", "id": 0, "failures": 1}', '"id" must be a number from 1 to'),
+        (b'{"do": "health", "id": 7, "failures": 1, "text": 1}', '"text" must be a text'),
         (b'{"do": "signal", "service": "shop"}', '"signal" must go with signal'),
         (b'{"do": "signal", "service": "shop", "signal": 0}', "from 1 to 64"),
         (b'{"do": "signal", "service": "shop", "signal": 1, "slot": -1}', '"slot"'),
