@@ -126,7 +126,7 @@ class Endpoint:
         self._tickets += 1
         client.ticket, client.service, client.follow = self._tickets, request.service, request.follow
         client.send(protocol.accepted_line(client.ticket))
-        return [_event(request, client.ticket)]
+        return [] if request.verb == "events" else [_event(request, client.ticket)]
 
     def _at_once(self, client: Connection, request: protocol.Request) -> list[Event] | None:
         """Do what needs no ticket, since it takes no time, and return what came of it; None for everything else."""

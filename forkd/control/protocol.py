@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, ...]] = {  # and what may go with each
     "scale": ("service", "workers", "relative"),
     "signal": ("service", "slot", "signal", "follow"),
     "stacks": ("service",),
+    "events": ("follow",),
     "checks": (),
     "health": ("id", "failures", "unhealthy", "text"),
 }

@@ -27,6 +27,7 @@ from forkd.errors import ProtocolError
         Request("signal", "shop", slot=0, signal=64, follow=True),
         Request("stacks", "shop"),
         Request("checks"),
+        Request("events", follow=True),
         Request("health", id=7, failures=0),
         Request("health", id=7, failures=3, unhealthy=True, text="500 Internal Server Error"),
     ],
