@@ -184,7 +184,8 @@ def _config_read(state: State, config: Config, now: float) -> None:
         return
     requests, state.reading = state.reading, None
     names = {request.service for request in requests}
-    specs = {spec.name: spec for spec in config.services if None in names or spec.name in names}
+    needed = {name for name in BUILT_IN if name not in state.services}  # by whichever service brought it about
+    specs = {spec.name: spec for spec in config.services if None in names or spec.name in names | needed}
     gone = [n for n in state.services if (None in names or n in names) and n not in {s.name for s in config.services}]
     if None in names:
         state.config = config

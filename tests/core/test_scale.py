@@ -55,6 +55,20 @@ def test_forkd_s_own_service_does_not_count():
     assert world.status("b")["wanted"] == 2
 
 
+def test_forkd_s_own_service_comes_with_the_first_that_needs_it_and_goes_with_a_reload_of_all():
+    world = Puppet(service("a"), service("b"))
+    world.config = world.config._replace(services=(service("a"), service("b"), service("healthcheck")))
+    world.tell(Reload(1, "a"))
+    assert world.slots("healthcheck") == {0: ("ready", 2)}
+    assert world.slots("b") == {0: ("ready", 1)}
+    world.config = world.config._replace(services=(service("a"), service("b")))
+    world.tell(Reload(2, "a"))
+    assert world.slots("healthcheck") == {0: ("ready", 2)}
+    world.tell(Reload(3))
+    assert [one["name"] for one in world.supervisor.snapshot(0.0)["services"]] == ["a", "b"]
+    assert [news.ok for news in world.told("ended")] == [True, True, True]
+
+
 def test_a_service_that_is_not_there_or_stopped_is_not_scaled():
     world = Puppet(service())
     world.tell(Scale(1, "shp", 3))
