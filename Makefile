@@ -1,10 +1,12 @@
 # What can be done with this tree; `make` alone lists it. Needs python3 (3.11 or later) with its venv module.
 
-PYTHON ?= python3
-VENV   ?= .venv
-SEEDS  ?= 100000
-CONFIG ?= conf/services.yaml
-ARGS   ?=
+PYTHON  ?= python3
+VENV    ?= .venv
+SEEDS   ?= 100000
+MINUTES ?= 10
+SEED    ?=
+CONFIG  ?= conf/services.yaml
+ARGS    ?=
 # The other releases of Python that forkd supports, as far as they are on this machine.
 PYTHONS ?= $(foreach release,3.11 3.12 3.13,$(firstword $(wildcard \
     /usr/bin/python$(release) /usr/local/bin/python$(release) $(HOME)/.pyenv/versions/$(release).*/bin/python3)))
@@ -17,7 +19,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # "compat" is a plain path in a .pth file: the default hook would be imported by every process, the launcher included.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: help run test test-versions check format simulate coverage bench schema system-packages clean
+.PHONY: help run test test-versions check format simulate chaos coverage bench schema system-packages clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -49,6 +51,9 @@ format: $(VENV)/developer ## let ruff format and mend what it can
 
 simulate: $(VENV)/developer ## run the supervisor through SEEDS=100000 random histories
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+chaos: $(VENV)/developer ## hit an installed forkd at random for MINUTES=10, reproducibly by SEED=…
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 coverage: $(VENV)/developer ## prove that the tests of the core reach each of its branches
 	$(BIN)/coverage erase
