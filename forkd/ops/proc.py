@@ -21,15 +21,18 @@ class Usage(NamedTuple):
     threads: int | None = None
 
 
-def usage(pid: int, parent: int) -> Usage:
-    """Return what a child of `parent` uses; nothing for a process that is somebody else's by now."""
+def usage(pid: int, parent: int, *, share: bool = True) -> Usage:
+    """Return what a child of `parent` uses; nothing for a process that is somebody else's by now.
+
+    Its `share`, the proportional memory, has the kernel walk through all of its pages, which takes longest by far.
+    """
     stat = _read(f"/proc/{pid}/stat")
     fields = stat[stat.rfind(b")") + 2 :].split()
     if not fields or int(fields[_PARENT]) != parent:
         return Usage()
     return Usage(
         rss=int(fields[_RESIDENT]) * _PAGE,
-        pss=_pss(pid),
+        pss=_pss(pid) if share else None,
         cpu_seconds=(int(fields[_USER_TIME]) + int(fields[_SYSTEM_TIME])) / _TICK,
         fds=_count_fds(pid),
         threads=int(fields[_THREADS]),

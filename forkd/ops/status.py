@@ -23,6 +23,9 @@ _COLOURS = {
     "failed": "red",
     "killed": "red",
 }
+# Workers whose proportional memory is told unasked: the kernel takes a third of a millisecond for each, and more for
+# a large one.
+_MOST_SHARES = 200
 _SERVICE_HEADS = ("SERVICE", "STATE", "READY", "GEN", "RESTARTS", "LISTEN")
 _WORKER_HEADS = (
     *("WORKER", "PID", "PHASE", "GEN", "UPTIME", "RESTARTS", "BEAT", "REQUESTS", "ACTIVE", "ERRORS"),
@@ -40,8 +43,9 @@ def complete(picture: dict[str, Any], service: str | None) -> dict[str, Any]:
     if service is not None and not chosen:
         names = ", ".join(one["name"] for one in picture["services"]) or "none"
         raise ForkdError(f"no service is named {service!r}; there are: {names}")
+    share = service is not None or sum(len(one["workers"]) for one in chosen) <= _MOST_SHARES
     for one in chosen:
-        one["workers"] = [_completed(worker, picture["forkd"]["pid"]) for worker in one["workers"]]
+        one["workers"] = [_completed(worker, picture["forkd"]["pid"], share=share) for worker in one["workers"]]
     return {"forkd": picture["forkd"], "services": chosen}
 
 
@@ -70,17 +74,17 @@ def lines(picture: dict[str, Any], paint: table.Paint, *, tasks: bool = False) -
         yield from table.lines(_TASK_HEADS, rows, paint)
 
 
-def _completed(worker: dict[str, Any], parent: int) -> dict[str, Any]:
-    used = proc.usage(worker["pid"], parent) if worker["pid"] else proc.Usage()
+def _completed(worker: dict[str, Any], parent: int, *, share: bool) -> dict[str, Any]:
+    used = proc.usage(worker["pid"], parent, share=share) if worker["pid"] else proc.Usage()
     last_exit, tasks = worker.pop("last_exit"), worker.pop("tasks")
-    share = None
+    cpu = None
     if used.cpu_seconds is not None and worker["uptime"] > 0:
-        share = round(100 * used.cpu_seconds / worker["uptime"], 1)
+        cpu = round(100 * used.cpu_seconds / worker["uptime"], 1)
     return {
         **worker,
         "rss": used.rss,
         "pss": used.pss,
-        "cpu": share,
+        "cpu": cpu,
         "cpu_seconds": used.cpu_seconds,
         "fds": used.fds,
         "threads": used.threads,

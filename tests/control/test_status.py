@@ -129,6 +129,21 @@ def test_a_worker_is_completed_in_the_order_of_the_contract(picture, child):
     assert worker["cpu"] == pytest.approx(100 * worker["cpu_seconds"] / 9.1, abs=0.1)
 
 
+def test_of_many_workers_the_proportional_memory_is_told_of_a_service_that_is_named(picture, child, monkeypatch):
+    monkeypatch.setattr(status, "_MOST_SHARES", 0)
+    picture["forkd"]["pid"] = os.getpid()
+    (worker,) = picture["services"][0]["workers"]
+    worker["pid"] = child.pid
+
+    def told(service):
+        (copied,) = status.complete(copy.deepcopy(picture), service)["services"][0]["workers"]
+        return copied
+
+    assert told(None)["rss"]
+    assert told(None)["pss"] is None
+    assert told("shop")["pss"]
+
+
 def test_one_service_or_all(picture):
     assert [one["name"] for one in status.complete(picture, None)["services"]] == ["shop", "billing"]
     assert [one["name"] for one in status.complete(picture, "billing")["services"]] == ["billing"]
