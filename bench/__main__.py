@@ -1,16 +1,17 @@
-"""`python -m bench [respawn] [status] [reload] [idle]`: measure, print Markdown; everything when nothing is named."""
+"""`python -m bench [respawn] [status] [reload] [idle] [scale]`: measure, print Markdown; all when none is named."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench import figures, idle, reload, respawn, status
+from bench import figures, idle, reload, respawn, scale, status
 
 MEASURES = {
     "respawn": respawn.measure,
     "status": status.measure,
     "reload": reload.measure,
     "idle": idle.measure,
+    "scale": scale.measure,
 }
 
 

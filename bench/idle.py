@@ -24,15 +24,15 @@ def measure() -> None:
 
 def _rest(pid: int) -> list[str]:
     time.sleep(5)
-    wakeups, ticks = _wakeups(pid), _ticks(pid)
+    before, ticks = wakeups(pid), _ticks(pid)
     time.sleep(SECONDS)
-    per_second = (_wakeups(pid) - wakeups) / SECONDS
+    per_second = (wakeups(pid) - before) / SECONDS
     cpu = (_ticks(pid) - ticks) / os.sysconf("SC_CLK_TCK") / SECONDS
-    resident, proportional = _kilobytes(pid, "status", "VmRSS"), _kilobytes(pid, "smaps_rollup", "Pss")
+    resident, proportional = kilobytes(pid, "status", "VmRSS"), kilobytes(pid, "smaps_rollup", "Pss")
     return [f"{resident / 1024:.1f} MiB", f"{proportional / 1024:.1f} MiB", f"{per_second:.2f}", f"{cpu:.2%}"]
 
 
-def _wakeups(pid: int) -> int:
+def wakeups(pid: int) -> int:
     """Return how often the threads of a process went to sleep of their own will, and so were woken."""
     found = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
@@ -46,6 +46,7 @@ def _ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def _kilobytes(pid: int, file: str, name: str) -> int:
+def kilobytes(pid: int, file: str, name: str) -> int:
+    """Return a field of a file in /proc/PID."""
     text = Path(f"/proc/{pid}/{file}").read_text("utf-8")
     return int(re.search(rf"^{name}:\s*(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
