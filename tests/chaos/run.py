@@ -63,14 +63,14 @@ class Run:
         answered = sum(visitor.answered for visitor in self._visitors)
         excused = sum(visitor.excused for visitor in self._visitors)
         failed = sum(len(visitor.failures) for visitor in self._visitors)
-        slowest = max(visitor.slowest for visitor in self._visitors)
+        slowest = max(self._visitors, key=lambda visitor: visitor.slowest)
         times = sorted(took for took, _ in self._recoveries) or [0.0]
         middle, most = statistics.median(times), times[len(times) * 99 // 100]
         return [
             f"acts      {len(self._recoveries)}: "
             + ", ".join(f"{count} × {what}" for what, count in self._done.most_common()),
             f"requests  {answered} answered, {excused} lost with a worker that was hit, {failed} others failed",
-            f"          availability {answered / max(1, answered + failed):.4%}, the slowest took {slowest:.3f} s",
+            f"          availability {answered / max(1, answered + failed):.4%}, the slowest took {slowest.slowest:.3f} s, {slowest.name}",
             f"recovery  median {middle:.3f} s, 99 of 100 within {most:.3f} s, the slowest:",
             *(f"          {took:.3f} s after {act}" for took, act in sorted(self._recoveries, reverse=True)[:3]),
             f"launcher  {', '.join(map(str, self._memory[:: max(1, len(self._memory) // 6)]))} KiB resident",
@@ -142,6 +142,9 @@ class Run:
 
     def _inspect(self) -> None:
         """Find everything as it was at the start: processes, descriptors, the periodic task at its work."""
+        reload = self._stage.run("reload")  # which takes back what was scaled
+        assert reload.returncode == 0, reload.stderr
+        self._settle()
         _until_none(self._stage.strays, _TIDY, "nothing left over")
         _until_none(lambda: self._stage.leaks(self._descriptors), _TIDY, "no more descriptors than at the start")
         ticked = self._stage.ticks.stat().st_size

@@ -20,7 +20,7 @@ class Visitor(threading.Thread):
     """One client of one service. `excused` counts requests that were with a process that was hit."""
 
     def __init__(self, service: str, victims: Victims) -> None:
-        super().__init__(daemon=True)
+        super().__init__(name=f"{type(self).__name__} of {service}", daemon=True)
         self.service = service
         self.answered = self.excused = 0
         self.slowest = 0.0
