@@ -109,7 +109,7 @@ class Daemon:
                 self._notifier.repeat()
         now = self.now()
         if news and self._notifier.active:
-            picture = self._supervisor.snapshot(now)
+            picture = self._supervisor.snapshot(now, brief=True)
             self._notifier.observe(picture["forkd"]["state"], _summary(picture))
         self._notifier.tick(now)
         self._endpoint.tell(news)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from forkd.core.state import State
 
 
-def take(state: State, now: float, detailed: str | None) -> dict[str, Any]:
+def take(state: State, now: float, detailed: str | None, *, brief: bool = False) -> dict[str, Any]:
     """Return the launcher's and each service's state as plain data; the `detailed` one with its slots' last exits."""
     last = state.last_reload
     return {
@@ -27,7 +27,7 @@ def take(state: State, now: float, detailed: str | None) -> dict[str, Any]:
             "generation": state.generation,
             "last_reload": last and {"at": last.at, "ok": last.ok, "error": last.error},
         },
-        "services": [_service(s, now, detailed=s.name == detailed) for s in state.services.values()],
+        "services": [_service(s, now, detailed=s.name == detailed, brief=brief) for s in state.services.values()],
     }
 
 
@@ -85,7 +85,7 @@ def _wanted(service: Service) -> int:
     return len(service.wanted_slots(service.generations[service.target.generation]))
 
 
-def _service(service: Service, now: float, *, detailed: bool) -> dict[str, Any]:
+def _service(service: Service, now: float, *, detailed: bool, brief: bool) -> dict[str, Any]:
     zygote = service.generations[service.target.generation].zygote
     state = service_state(service)
     return {
@@ -100,7 +100,7 @@ def _service(service: Service, now: float, *, detailed: bool) -> dict[str, Any]:
         "error": _error(service, state),
         "workers": [
             _worker(service, worker, now, detailed=detailed)
-            for worker in sorted(service.workers.values(), key=lambda worker: (worker.slot, worker.id))
+            for worker in sorted(() if brief else service.workers.values(), key=lambda one: (one.slot, one.id))
         ],
     }
 

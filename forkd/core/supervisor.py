@@ -81,9 +81,12 @@ class Supervisor:
         self._promised = min((at for at in due if at is not None), default=None)
         return self._promised
 
-    def snapshot(self, now: float, service: str | None = None) -> dict[str, Any]:
-        """Return a picture of now for people; instants in it are monotonic. Of `service` it tells the last exits."""
-        return snapshot.take(self._state, now, service)
+    def snapshot(self, now: float, service: str | None = None, *, brief: bool = False) -> dict[str, Any]:
+        """Return a picture of now for people; instants in it are monotonic. Of `service` it tells the last exits.
+
+        A `brief` one has no workers.
+        """
+        return snapshot.take(self._state, now, service, brief=brief)
 
     def take_news(self) -> list[News]:
         """Return what happened since this was last called."""
