@@ -65,8 +65,7 @@ class Log:
             self.dropped += len(lines)
 
     def _put(self, level: str, lines: list[str], origin: str) -> bool:
-        head = f"{stamp(time.time())} {level.upper():<5} {origin}: "
-        raw = _message(head, lines)
+        raw = _message(head(stamp(time.time()), level, origin), lines)
         with contextlib.suppress(OSError):  # the reader went away: nobody is left to be told
             if [event for _, event in self._poll.poll(0) if event & select.POLLOUT]:
                 return os.write(self._fd, raw) == len(raw)
@@ -102,6 +101,11 @@ def _fitting(lines: list[bytes], room: int) -> list[bytes]:
             break
         fitting.append(line)
     return fitting
+
+
+def head(at: str, level: str, origin: str) -> str:
+    """Return what stands before each line of a message."""
+    return f"{at} {level.upper():<5} {origin}: "
 
 
 def keep_standard_descriptors() -> None:

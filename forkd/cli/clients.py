@@ -158,6 +158,23 @@ def _add_stacks(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
 
 
+def _events(options: argparse.Namespace) -> int:
+    from forkd.control.protocol import Request  # lazy: as above
+    from forkd.ops import events  # lazy: as above
+
+    request = Request("events", options.service, follow=options.follow)
+    with _connect(options, request) as (client, _):
+        events.show(client, request, as_json=options.json)
+    return DONE
+
+
+def _add_events(parser: Parser) -> None:
+    _add_where(parser)
+    parser.add_argument("service", nargs="?", metavar="SERVICE", help="by default all of them")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what happens, until the launcher stops")
+    parser.add_argument("--json", action="store_true", help="as JSON, an object a line, for programs")
+
+
 def _configured(path: str) -> set[str]:
     from forkd import config  # lazy: for a mistyped service, or a new one
 
@@ -219,5 +236,6 @@ COMMANDS = {
     "scale": Command("run more or fewer workers, until the next reload", _add_scale, _scale),
     "signal": Command("send a signal to workers", _add_signal, _signal),
     "stacks": Command("show what each thread of the workers is at", _add_stacks, _stacks),
+    "events": Command("tell what has happened, and what happens", _add_events, _events),
     "call": Command("call a method over RPC and print what it returns", _add_call, _call),
 }

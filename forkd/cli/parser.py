@@ -14,7 +14,7 @@ from forkd.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LATER = ("events", "logs", "top", "upgrade")
+LATER = ("logs", "top", "upgrade")
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,6 +10,7 @@ import struct
 from forkd.control import protocol
 
 UNREAD_LIMIT = 4 * 1024 * 1024  # bytes that a client may leave unread before it is dropped
+NEWS_LIMIT = 2 * 1024 * 1024  # bytes that it may leave unread before it loses news: more than all that are kept
 _CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
 
 
@@ -21,7 +22,7 @@ class Connection:
     """
 
     __slots__ = (
-        *("_epoll", "_inbound", "_leaving", "_outbound", "_reading", "_registry", "_sock"),
+        *("_epoll", "_inbound", "_leaving", "_lost", "_outbound", "_reading", "_registry", "_sock"),
         *("follow", "service", "ticket"),
     )
 
@@ -34,6 +35,7 @@ class Connection:
         self._outbound = bytearray()
         self._reading = True
         self._leaving = False  # closed as soon as it has read what it was sent
+        self._lost = 0  # news, since it had no room for one more
         self.ticket = 0
         self.service: str | None = None
         self.follow = False
@@ -71,6 +73,13 @@ class Connection:
         if self._sock.fileno() >= 0:
             self._outbound += line
             self._flush()
+
+    def tell(self, news: bytes) -> None:
+        """Send news now or later; a client with too much unread loses them, and is told how many when it has read."""
+        if self._lost or len(self._outbound) + len(news) > NEWS_LIMIT:
+            self._lost += 1
+        else:
+            self.send(news)
 
     def release(self) -> None:
         """Let it wait for nothing more, and go once it has its answer if it has closed its own side."""
@@ -119,7 +128,10 @@ class Connection:
         if self._sock.fileno() < 0:
             return
         try:
-            while self._outbound:
+            while self._outbound or self._lost:
+                if not self._outbound:
+                    self._outbound += protocol.lost_line(self._lost)
+                    self._lost = 0
                 del self._outbound[: self._sock.send(self._outbound)]
         except BlockingIOError:
             if len(self._outbound) > UNREAD_LIMIT:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from typing import TYPE_CHECKING, Any
 
-from forkd.control import protocol, words
+from forkd.control import protocol
 from forkd.control.connection import Connection
+from forkd.control.history import History
 from forkd.core.events import Health, Reload, Restart, Scale, SignalWorkers, Stop
 from forkd.errors import ProtocolError
+from forkd.log import stamp
 
 if TYPE_CHECKING:
     import socket
@@ -49,6 +52,7 @@ class Endpoint:
         self._epoll = select.epoll()
         self._epoll.register(listener, select.EPOLLIN)
         self._clients: dict[int, Connection] = {}
+        self._history = History()
         self._tickets = 0
         self._spare = _spare_descriptor()
 
@@ -69,10 +73,13 @@ class Endpoint:
         return events
 
     def tell(self, news: Iterable[News]) -> None:
-        """Pass on to each client what it waits for."""
+        """Keep the news, and pass on to each client what it waits for."""
+        at = stamp(time.time())
         for item in news:
-            for client in [client for client in self._clients.values() if client.ticket]:
-                _tell(client, item)
+            if item.kind == "ended":
+                self._end(item)
+            else:
+                self._pass_on(self._history.add(item, at), item.service)
 
     def close(self) -> None:
         """Part with everybody: a client that waits for the end of everything takes this for it."""
@@ -112,6 +119,16 @@ class Endpoint:
         leaver.part("too many connections to the launcher")
         leaver.close()
 
+    def _end(self, item: News) -> None:
+        for client in list(self._clients.values()):
+            if client.ticket and client.ticket == item.ticket:
+                _end(client, ok=item.ok is not False, text=item.text or "")
+
+    def _pass_on(self, line: bytes, service: str | None) -> None:
+        for client in list(self._clients.values()):
+            if client.ticket and (client.service is None or service in {client.service, None}):
+                client.tell(line)
+
     def _obey(self, client: Connection, line: bytes) -> list[Event]:
         try:
             request = protocol.parse_request(line)
@@ -126,7 +143,12 @@ class Endpoint:
         self._tickets += 1
         client.ticket, client.service, client.follow = self._tickets, request.service, request.follow
         client.send(protocol.accepted_line(client.ticket))
-        return [] if request.verb == "events" else [_event(request, client.ticket)]
+        if request.verb == "events":
+            for news in self._history.of(request.service):
+                client.tell(news)
+            _end(client)
+            return []
+        return [_event(request, client.ticket)]
 
     def _at_once(self, client: Connection, request: protocol.Request) -> list[Event] | None:
         """Do what needs no ticket, since it takes no time, and return what came of it; None for everything else."""
@@ -146,14 +168,12 @@ class Endpoint:
         return []
 
 
-def _tell(client: Connection, item: News) -> None:
-    if item.kind == "ended":
-        if item.ticket == client.ticket:
-            if not client.follow:
-                client.release()
-            client.send(protocol.ended_line(item.ticket, item.ok is not False, item.text or ""))
-    elif client.service is None or item.service in {client.service, None}:
-        client.send(protocol.news_line(item, words.say(item)))
+def _end(client: Connection, *, ok: bool = True, text: str = "") -> None:
+    """Tell a client that its request is over, and let it go if it does not follow the news."""
+    line = protocol.ended_line(client.ticket, ok, text)
+    if not client.follow:
+        client.release()
+    client.send(line)
 
 
 def _event(request: protocol.Request, ticket: int) -> Event:

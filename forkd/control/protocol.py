@@ -3,11 +3,12 @@
 A request is `{"do": "status"}`, or another verb with what VERBS lets go with it. `status` is answered by
 `{"status": {…}}`, `stacks` by `{"stacks": [{"id": 7, "text": "…"}]}`, and `checks` by `{"checks": [{"id": 7, "socket":
 "…", …}]}`: which workers are to be asked how they are, and how. What comes of that is told by `health`, which is not
-answered. The others are orders: they are answered by
-`{"accepted": TICKET}`, then by one `{"news": {…}, "level": "info", "origin": "shop/0", "text": "…"}` for each thing
-that happens to their services, and last by `{"ended": TICKET, "ok": true, "text": "…"}`. The stop of everything is over
-when the launcher has closed the connection; with `"follow": true` the news go on after the end, until the client
-closes it. What is refused is answered by `{"error": "…"}`.
+answered. The others are orders: they are answered by `{"accepted": TICKET}`, then by one `{"seq": 17, "at": "…",
+"news": {…}, "level": "info", "origin": "shop/0", "text": "…"}` for each thing that happens to their services, and last
+by `{"ended": TICKET, "ok": true, "text": "…"}`. `events` is one that ends at once, with the news so far. The stop of
+everything is over when the launcher has closed the connection; with `"follow": true` the news go on after the end,
+until the client closes it. Where a client did not read fast enough, `{"lost": 12}` stands for the news that it does not
+get. What is refused is answered by `{"error": "…"}`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ VERBS: dict[str, tuple[str, ...]] = {  # and what may go with each
     "scale": ("service", "workers", "relative"),
     "signal": ("service", "slot", "signal", "follow"),
     "stacks": ("service",),
-    "events": ("follow",),
+    "events": ("service", "follow"),
     "checks": (),
     "health": ("id", "failures", "unhealthy", "text"),
 }
@@ -143,10 +144,15 @@ def accepted_line(ticket: int) -> bytes:
     return encode({"accepted": ticket})
 
 
-def news_line(news: News, said: Line) -> bytes:
-    """Return what happened, as fields and in words."""
+def news_line(number: int, at: str, news: News, said: Line) -> bytes:
+    """Return what happened as fields and in words: how manyth since the launcher's start, and at what time of day."""
     fields = {key: value for key, value in news._asdict().items() if value is not None}
-    return encode({"news": fields, **said._asdict()})
+    return encode({"seq": number, "at": at, "news": fields, **said._asdict()})
+
+
+def lost_line(count: int) -> bytes:
+    """Return what stands for so many news that a slow client does not get."""
+    return encode({"lost": count})
 
 
 def ended_line(ticket: int, ok: bool, text: str) -> bytes:

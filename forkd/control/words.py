@@ -1,26 +1,14 @@
-"""Says news in words, the same for the log and for a client that waits; it knows no other reader."""
+"""Says news in words, the same for the log and for the clients; the sentences stand in `kinds`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from forkd.control.kinds import KINDS
+
 if TYPE_CHECKING:
     from forkd.core.state import News
 
-_SENTENCES = {
-    "config_refused": ("error", "configuration refused: {text}"),
-    "reload_started": ("info", "reload started"),
-    "zygote_started": ("debug", "zygote of generation {generation} started, pid {pid}"),
-    "imported": ("info", "generation {generation} imported, zygote pid {pid}"),
-    "import_failed": ("error", "generation {generation} failed to import: {text}"),
-    "spawned": ("debug", "spawned, pid {pid}"),
-    "ready": ("info", "ready, pid {pid}, generation {generation}"),
-    "failed": ("error", "failed: {text}"),
-    "draining": ("info", "draining, pid {pid}"),
-    "rolled": ("info", "generation {generation} serves"),
-    "rolled_back": ("error", "rolled back to generation {generation}: {text}"),
-    "stopping": ("info", "stopping"),
-}
 _STARTED = {"imported", "ready"}
 _ENDS = {"import_failed", "failed", "exited"}
 
@@ -67,8 +55,10 @@ class Chronicle:
 
 
 def say(news: News) -> Line:
-    """Return the news in words; `text` has several lines where a traceback came along."""
+    """Return the news in words; `text` has several lines where a traceback or stacks came along."""
     level, text = _said(news)
+    if news.stacks:
+        text = f"{text}\n{news.stacks}"
     if news.service is None:
         return Line(level, "launcher", text)
     return Line(level, news.service if news.slot is None else f"{news.service}/{news.slot}", text)
@@ -77,15 +67,10 @@ def say(news: News) -> Line:
 def _said(news: News) -> tuple[str, str]:
     if news.pid is None and news.kind in _ENDS:
         return _never_ran(news)
-    if news.kind == "exited":
-        who = f"zygote pid {news.pid}" if news.slot is None else f"pid {news.pid}"
-        return "info" if news.ok else "warning", f"{who} exited: {news.text}"
-    if news.kind == "reload_ended":
-        return ("info", "reload done") if news.ok else ("error", f"reload failed: {news.text}")
-    if news.kind == "ended":
-        return "debug", f"request {news.ticket} {'done' if news.ok else f'failed: {news.text}'}"
-    level, pattern = _SENTENCES.get(news.kind, ("info", f"{news.kind} {{text}}"))
-    return level, pattern.format(**news._asdict())
+    kind = KINDS[news.kind]
+    level, sentence = kind.badly if kind.badly and not news.ok else (kind.level, kind.sentence)
+    who = f"zygote pid {news.pid}" if news.slot is None else f"pid {news.pid}"
+    return level, sentence.format(**news._asdict(), who=who)
 
 
 def _never_ran(news: News) -> tuple[str, str]:

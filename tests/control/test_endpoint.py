@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import select
 import socket
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from forkd import sockets
-from forkd.control import connection
+from forkd.control import connection, history
 from forkd.control.endpoint import CONNECTIONS, Endpoint
 from forkd.control.protocol import REQUEST_LIMIT
 from forkd.core.events import Health, Reload, Restart, Scale, Seen, SignalWorkers, Stop
@@ -192,6 +193,89 @@ def test_what_there_is_to_see_of_the_workers_is_told_and_observed(desk):
     assert desk.turn() == [Seen(7, 1.0, "Thread 0x1"), Seen(8, 1.0)]
     assert desk.looked == ["shop"]
     assert lines(client) == [{"stacks": [{"id": 7, "text": "Thread 0x1"}]}]
+
+
+def test_events_are_the_news_so_far_numbered_and_with_the_time_of_day(desk):
+    desk.endpoint.tell([News("ready", "shop", 0, 7, 12, 1), News("ended", ticket=9, ok=True), News("stopping")])
+    client = desk.ask(b'{"do": "events"}\n')
+    assert desk.turn() == []
+    accepted, first, second, ended = lines(client)
+    assert (accepted, ended) == ({"accepted": 1}, {"ended": 1, "ok": True, "text": ""})
+    assert [(line["seq"], line["news"]["kind"], line["origin"]) for line in (first, second)] == [
+        (1, "ready", "shop/0"),
+        (2, "stopping", "launcher"),
+    ]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first["at"])
+    desk.endpoint.tell([News("stopping")])
+    assert lines(client) == []
+
+
+def test_events_of_a_service_are_its_own_and_the_launchers(desk):
+    desk.endpoint.tell([News("waiting", "shop"), News("waiting", "billing"), News("stopping")])
+    client = desk.ask(b'{"do": "events", "service": "shop", "follow": true}\n')
+    desk.turn()
+    desk.endpoint.tell([News("waiting", "billing"), News("waiting", "shop")])
+    assert [line.get("seq") for line in lines(client)] == [None, 1, 3, None, 5]
+
+
+def test_whoever_follows_events_may_ask_for_the_status_and_keeps_its_place(desk):
+    client = desk.ask(b'{"do": "events", "follow": true}\n{"do": "status"}\n{"do": "reload"}\n')
+    assert desk.turn() == []
+    assert [next(iter(line)) for line in lines(client)] == ["accepted", "ended", "status", "error"]
+    for _ in range(CONNECTIONS + 1):
+        desk.connect()
+        desk.turn()
+    desk.endpoint.tell([News("stopping")])
+    assert [line["seq"] for line in lines(client)] == [1]
+
+
+def test_the_news_that_are_kept_are_bounded_in_number_and_in_bytes(desk):
+    desk.endpoint.tell([News("ready", "shop", number, number, 12, 1) for number in range(history.KEPT + 5)])
+    client = desk.ask(b'{"do": "events"}\n')
+    told = [line["seq"] for line in lines_until(desk, client, history.KEPT + 2) if "seq" in line]
+    assert told == list(range(6, history.KEPT + 6))
+    desk.endpoint.tell([News("stacks", "shop", 0, 7, 12, 1, text="x" * 60_000)] * 100)
+    client = desk.ask(b'{"do": "events"}\n')
+    received = b""
+    while b'"ended"' not in received:
+        desk.turn()
+        received += client.recv(1 << 20)
+    assert history.BYTES - 200_000 < len(received) < history.BYTES + 1000
+    assert json.loads(received.splitlines()[-2])["seq"] == history.KEPT + 105
+
+
+def test_who_does_not_read_loses_news_and_is_told_where_and_how_many(desk):
+    slow, quick = (desk.ask(b'{"do": "events", "follow": true}\n') for _ in range(2))
+    desk.turn()
+    lines(slow), lines(quick)
+    stacks, count = News("stacks", "shop", 0, 7, 12, 1, text="x" * 60_000), 100
+    read = 0
+    for _ in range(count):
+        desk.endpoint.tell([stacks])
+        read += len(lines_until(desk, quick, 1))
+    assert read == count
+    assert all(len(peer._outbound) <= connection.NEWS_LIMIT for peer in desk.endpoint._clients.values())
+    received = b""
+    while b'"lost"' not in received:
+        desk.turn()
+        received += slow.recv(1 << 20)
+    *told, lost = [json.loads(line) for line in received.splitlines()]
+    assert [line["seq"] for line in told] == list(range(1, len(told) + 1))
+    assert lost == {"lost": count - len(told)}
+    desk.endpoint.tell([News("stopping")])
+    assert [line["seq"] for line in lines_until(desk, slow, 1)] == [count + 1]
+
+
+def test_an_answer_is_never_lost(desk):
+    client = desk.ask(b'{"do": "reload"}\n')
+    desk.turn()
+    desk.endpoint.tell([News("stacks", "shop", 0, 7, 12, 1, text="x" * 60_000)] * 100)
+    desk.endpoint.tell([News("ended", ticket=1, ok=True)])
+    received = b""
+    while b'"lost"' not in received:
+        desk.turn()
+        received += client.recv(1 << 20)
+    assert [next(iter(json.loads(line))) for line in received.splitlines()][-3:] == ["seq", "ended", "lost"]
 
 
 def test_a_connection_may_give_one_order_after_the_other_but_not_two_at_once(desk):

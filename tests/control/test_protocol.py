@@ -75,9 +75,11 @@ def test_what_is_no_request_is_refused_with_its_reason(line, why):
 
 def test_an_answer_is_one_line_whatever_is_in_it():
     news = News("failed", "shop", 0, 7, 12, text="first\nsecond")
-    line = protocol.news_line(news, words.say(news))
+    line = protocol.news_line(17, "2026-01-01T00:00:00.123Z", news, words.say(news))
     assert line.count(b"\n") == 1
     assert json.loads(line) == {
+        "seq": 17,
+        "at": "2026-01-01T00:00:00.123Z",
         "news": {"kind": "failed", "service": "shop", "slot": 0, "id": 7, "pid": 12, "text": "first\nsecond"},
         "level": "error",
         "origin": "shop/0",
@@ -106,7 +108,12 @@ def test_an_answer_is_one_line_whatever_is_in_it():
         (News("reload_ended", ok=False, text="no"), ("error", "launcher", "reload failed: no")),
         (News("ended", ticket=4, ok=True), ("debug", "launcher", "request 4 done")),
         (News("config_refused", text="a\nb"), ("error", "launcher", "configuration refused: a\nb")),
-        (News("unheard_of", "shop", text="of"), ("info", "shop", "unheard_of of")),
+        (
+            News("exited", "shop", 3, 7, 12, ok=False, stacks="Thread 0x1:\n  File …", text="hung"),
+            ("warning", "shop/3", "pid 12 exited: hung\nThread 0x1:\n  File …"),
+        ),
+        (News("stacks", "shop", 3, 7, 12, 2, text="Thread 0x1"), ("info", "shop/3", "stacks:\nThread 0x1")),
+        (News("scaled", "shop", text="5 workers wanted"), ("info", "shop", "5 workers wanted")),
     ],
 )
 def test_news_in_words(news, said):

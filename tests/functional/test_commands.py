@@ -81,8 +81,7 @@ def test_version(forkd: Installed) -> None:
         (["signal", "shop/x", "HUP"], "forkd: expected SERVICE or SERVICE/SLOT, such as shop or shop/0, got 'shop/x'"),
         (["call", "a.b", "--cast"], "forkd: call --cast: not yet supported"),
         (["call", "a.b", "--fanout"], "forkd: call --fanout: not yet supported"),
-        *[([later], f"forkd: {later}: not yet supported") for later in ("top", "logs")],
-        *[([later], f"forkd: {later}: not yet supported") for later in ("events", "upgrade")],
+        *[([later], f"forkd: {later}: not yet supported") for later in ("top", "logs", "upgrade")],
     ],
 )
 def test_usage_errors_are_one_line_and_exit_2(forkd: Installed, arguments: list[str], said: str) -> None:
@@ -107,6 +106,7 @@ def test_help_names_every_command_that_works(forkd: Installed) -> None:
         "scale",
         "signal",
         "stacks",
+        "events",
         "call",
     ]
     for name in named:
@@ -116,7 +116,7 @@ def test_help_names_every_command_that_works(forkd: Installed) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        *(["status"], ["reload"], ["stop"], ["call", "a.b"], ["status", "--json"]),
+        *(["status"], ["reload"], ["stop"], ["call", "a.b"], ["status", "--json"], ["events", "-f"]),
         *(["scale", "web", "2"], ["signal", "web", "HUP"], ["stacks", "web"]),
     ],
 )
