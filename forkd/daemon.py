@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import forkd
-from forkd import notify, process
-from forkd.control import words
+from forkd import log, notify, process
+from forkd.control import kinds, words
 from forkd.control.endpoint import Endpoint
 from forkd.control.rundir import RuntimeDir
 from forkd.core import loop
@@ -52,7 +52,8 @@ class Daemon:
         self._path = path
         self._kernel = kernel
         self._rundir = rundir
-        self._log = Log(config.log_level)
+        self._log = Log()
+        self._log_as(config)
         self._chronicle = words.Chronicle()
         self._notifier = notify.Notifier(notify.take_environment(os.environ, os.getpid()), kernel.now())
         self._supervisor = Supervisor(config, kernel.now(), exit_on_failed=exit_on_failed)
@@ -97,14 +98,14 @@ class Daemon:
         events = self._kernel.wait(min(due, default=None))
         for event in events:
             if isinstance(event, ConfigRead):
-                self._log.set_level(event.config.log_level)
+                self._log_as(event.config)
         return events
 
     def report(self, news: Sequence[News]) -> None:
         """Pass on the news of one turn: to the log, to the service manager, to the clients that wait for them."""
         for item in news:
             said = self._chronicle.say(item)
-            self._log.write(said.level, said.text, said.origin)
+            self._log.write(said.level, said.text, said.origin, **kinds.labels(item._asdict()))
             if item.kind == "reload_started":
                 self._notifier.repeat()
         now = self.now()
@@ -154,6 +155,10 @@ class Daemon:
             for one in ready
             if (check := checks.get(one["id"])) is not None
         ]
+
+    def _log_as(self, config: Config) -> None:
+        self._log.set(config.log_level, config.log_format)
+        log.share(config.log_level, config.log_format)
 
     def _described(self, worker: dict[str, Any], now: float) -> dict[str, Any]:
         counters = self._kernel.describe(worker["id"])

@@ -6,7 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from forkd import assembly, bounds, config, interpreter, process, secret_files, threadgroup, worker
+from forkd import assembly, bounds, config, interpreter, log, logs, process, secret_files, threadgroup
 from forkd.errors import ForkdError
 from forkd.launcher import ServiceLauncher
 
@@ -28,9 +28,10 @@ def run(path: str, name: str) -> None:
         raise ForkdError(f"no service is named {name!r} in {path}; there are: {names}")
     if not interpreter.is_own(spec.python):
         raise ForkdError(f"{name} has its own interpreter: {spec.python} -m forkd run -c {path} {name}")
+    log.share(read.log_level, read.log_format)
     _become(spec, read.runtime_dir)
     threadgroup.prepare(spec.concurrency)
-    worker.log_to_stderr(spec.name)
+    logs.to_stderr(spec.name)
     assembly.enter(spec)
     service = assembly.load(spec)()
     launcher = ServiceLauncher()

@@ -1,39 +1,48 @@
-"""The launcher's own lines on stderr; it must never block, raise or buffer, whoever reads them or does not."""
+"""The log's lines: how all of them look, and the launcher's own, which never block, raise or buffer, whoever reads."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+# Environment variables: how the processes of a launcher are to log.
+LEVEL_VARIABLE, FORMAT_VARIABLE = "FORKD_LOG_LEVEL", "FORKD_LOG_FORMAT"
 STDERR = 2
 # poll(2) calls a pipe writable when a whole page fits, and a socket when far more does: more at once could block.
 LIMIT = 4096  # bytes of one message, all of its lines
 LINES = 40
 LINE_LIMIT = 1000  # bytes of one among several
 _GAP = 200  # bytes kept for the line that stands for those left out
+_PRIORITIES = ((50, 2), (40, 3), (30, 4), (20, 6), (0, 7))  # from which level on which one of syslog's, sd-daemon(3)
 
 
 class Log:
-    """Lines `2026-01-01T00:00:00.123Z INFO  origin: text`; one that cannot be written at once is dropped and counted.
+    """Lines that begin as `head` says, or JSON objects; what cannot be written at once is dropped and counted.
 
     The count is said before the next line that can be written.
     """
 
-    __slots__ = ("_fd", "_poll", "_threshold", "dropped")
+    __slots__ = ("_fd", "_format", "_journal", "_poll", "_threshold", "dropped")
 
-    def __init__(self, level: str = "info", fd: int = STDERR) -> None:
+    def __init__(self, level: str = "info", format: str = "text", fd: int = STDERR) -> None:
         self.dropped = 0
         self._fd = fd
+        self._journal = is_journal(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        self.set_level(level)
+        self.set(level, format)
 
-    def set_level(self, level: str) -> None:
-        """Write lines of `level` (debug, info, warning, error) and above from now on."""
-        self._threshold = LEVELS[level]
+    def set(self, level: str, format: str) -> None:
+        """Write lines of `level` (debug, info, warning, error) and above from now on, as `text` or as `json`."""
+        self._threshold, self._format = LEVELS[level], format
 
     def debug(self, text: str, origin: str = "launcher") -> None:
         """Write what only somebody who debugs forkd wants to know."""
@@ -51,48 +60,75 @@ class Log:
         """Write what went wrong and needs somebody's hand."""
         self.write("error", text, origin)
 
-    def write(self, level: str, text: str, origin: str = "launcher") -> None:
+    def write(self, level: str, text: str, origin: str = "launcher", **fields: Any) -> None:
         """Write the lines of `text`, at once and no more than there is room for: of many the first and the last ones.
 
-        Control characters are escaped, since workers have a say in the text.
+        Control characters are escaped, since workers have a say in the text. `fields` are for JSON alone.
         """
         if LEVELS[level] < self._threshold:
             return
-        if self.dropped and self._put("warning", [f"{self.dropped} lines lost: stderr took no more"], "launcher"):
+        if self.dropped and self._put("warning", [f"{self.dropped} lines lost: stderr took no more"], "launcher", {}):
             self.dropped = 0
         lines = text.splitlines() or [""]
-        if not self._put(level, lines, origin):
+        if not self._put(level, lines, origin, fields):
             self.dropped += len(lines)
 
-    def _put(self, level: str, lines: list[str], origin: str) -> bool:
-        raw = _message(head(stamp(time.time()), level, origin), lines)
+    def _put(self, level: str, lines: list[str], origin: str, fields: dict[str, Any]) -> bool:
+        at, mark = stamp(time.time()), priority(LEVELS[level]) if self._journal else ""
+        if self._format == "json":
+            raw = _object(mark, {"at": at, "level": level, "origin": origin, **fields}, lines)
+        else:
+            raw = _text(f"{mark}{origin}: " if mark else head(at, level, origin), lines)
         with contextlib.suppress(OSError):  # the reader went away: nobody is left to be told
             if [event for _, event in self._poll.poll(0) if event & select.POLLOUT]:
                 return os.write(self._fd, raw) == len(raw)
         return False
 
 
-def _message(head: str, lines: list[str]) -> bytes:
-    """Return the lines in LIMIT bytes: of too many a few first ones and, since a cause stands last, the last."""
+def _text(head: str, lines: list[str]) -> bytes:
+    def line(text: str, limit: int) -> bytes:
+        return (head + printable(text)).encode(errors="backslashreplace")[: limit - 1] + b"\n"
+
+    return b"".join(_clipped(line, lines, LIMIT))
+
+
+def _object(mark: str, body: dict[str, Any], lines: list[str]) -> bytes:
+    """Return the JSON object `body` with the lines as its `text`, after what marks it for the journal."""
+    start = mark + json.dumps(body, separators=(",", ":"))[:-1] + ',"text":"'
+    end = '"}\n'
+    text = b"".join(_clipped(_escaped, lines, LIMIT - len(start) - len(end)))
+    return start.encode() + text[: -len(r"\n")] + end.encode()
+
+
+def _escaped(text: str, limit: int) -> bytes:
+    """Return as much of the text as JSON says in `limit` bytes, and the end of a line."""
+    whole, room = json.dumps(text + "\n"), limit + len('""')
+    while len(whole) > room:
+        text = text[: len(text) * room // len(whole)]
+        whole = json.dumps(text + "\n")
+    return whole[1:-1].encode()
+
+
+def _clipped(write: Callable[[str, int], bytes], lines: list[str], limit: int) -> list[bytes]:
+    """Return the lines in `limit` bytes, each as `write` gives it in how many it may have.
+
+    Of too many they are a few first ones and, since a cause stands last, the last.
+    """
     if len(lines) == 1:
-        return _line(head, lines[0], LIMIT)
+        return [write(lines[0], limit)]
     if len(lines) <= LINES:
-        whole = b"".join(_line(head, line, LINE_LIMIT) for line in lines)
-        if len(whole) <= LIMIT:
+        whole = [write(line, LINE_LIMIT) for line in lines]
+        if sum(map(len, whole)) <= limit:
             return whole
-    first = _fitting([_line(head, line, LINE_LIMIT) for line in lines[: LINES // 4]], LIMIT // 4 + _GAP)
-    room = LIMIT - _GAP - sum(map(len, first))
+    first = _fitting((write(line, LINE_LIMIT) for line in lines[: LINES // 4]), limit // 4 + _GAP)
+    room = limit - _GAP - sum(map(len, first))
     rest = lines[len(first) :][-(LINES - len(first) - 1) :]
-    last = _fitting([_line(head, line, LINE_LIMIT) for line in reversed(rest)], room)[::-1]
-    gap = _line(head, f"… {len(lines) - len(first) - len(last)} more lines", _GAP)
-    return b"".join([*first, gap, *last])
+    last = _fitting((write(line, LINE_LIMIT) for line in reversed(rest)), room)[::-1]
+    gap = write(f"… {len(lines) - len(first) - len(last)} more lines", _GAP)
+    return [*first, gap, *last]
 
 
-def _line(head: str, text: str, limit: int) -> bytes:
-    return (head + printable(text)).encode(errors="backslashreplace")[: limit - 1] + b"\n"
-
-
-def _fitting(lines: list[bytes], room: int) -> list[bytes]:
+def _fitting(lines: Iterable[bytes], room: int) -> list[bytes]:
     """Return as many of the lines as there is room for, from the first one on."""
     fitting: list[bytes] = []
     for line in lines:
@@ -104,8 +140,27 @@ def _fitting(lines: list[bytes], room: int) -> list[bytes]:
 
 
 def head(at: str, level: str, origin: str) -> str:
-    """Return what stands before each line of a message."""
+    """Return what stands before each line of a text that is not for the journal."""
     return f"{at} {level.upper():<5} {origin}: "
+
+
+def priority(level: int) -> str:
+    """Return what tells the journal how much a line matters, and is not shown; levels as `logging` numbers them."""
+    return f"<{next(number for least, number in _PRIORITIES if level >= least)}>"
+
+
+def is_journal(fd: int) -> bool:
+    """Tell whether the journal reads what is written there: JOURNAL_STREAM names the file, systemd.exec(5)."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def share(level: str, format: str) -> None:
+    """Have the processes that are started from now on log at this level and in this format."""
+    os.environ[LEVEL_VARIABLE], os.environ[FORMAT_VARIABLE] = level, format
 
 
 def keep_standard_descriptors() -> None:

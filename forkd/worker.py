@@ -11,13 +11,12 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple
 
-from forkd import assembly, channel, log, process, threadgroup
+from forkd import assembly, channel, log, logs, process, threadgroup
 from forkd.channel import Channel
 from forkd.core.spec import ServiceSpec
 from forkd.errors import ChannelClosed, ForkdError, ProtocolError
@@ -69,7 +68,7 @@ def live(birth: Birth) -> int:
         signals = Signals()
         _let_forks_go(signals, to, birth.spec.concurrency)
         build = birth.build or assembly.load(birth.spec)
-        log_to_stderr(f"{birth.spec.name}/{birth.identity.slot}")
+        logs.to_stderr(f"{birth.spec.name}/{birth.identity.slot}")
         service = _start(birth, build, signals)
         to.send({"type": "ready", "counters": service.board.names()})
         _serve(service, signals, to)
@@ -144,39 +143,6 @@ def describe(error: BaseException) -> str:
     if isinstance(error, ForkdError):
         return str(error)
     return traceback.format_exception_only(type(error), error)[-1].strip()
-
-
-class _Look(logging.Formatter):
-    """Lines as the launcher writes them."""
-
-    def __init__(self, origin: str) -> None:
-        super().__init__()
-        self._origin = origin
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = f"{log.stamp(record.created)} {record.levelname:<5} {self._origin}: {record.getMessage()}"
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
-
-
-def log_to_stderr(origin: str) -> None:
-    """Have `logging` write to stderr in the launcher's look, from level INFO, unless the service has set it up."""
-    root = logging.getLogger()
-    ours = [one for one in root.handlers if isinstance(one.formatter, _Look)]
-    if not root.handlers:
-        ours = [logging.StreamHandler(_stderr())]
-        root.addHandler(ours[0])
-        root.setLevel(logging.INFO)
-    for handler in ours:
-        handler.setFormatter(_Look(origin))
-
-
-def _stderr() -> TextIO:
-    """Return `sys.stderr`, or what is as good where the service's code has closed or removed it."""
-    if hasattr(sys.stderr, "write") and not getattr(sys.stderr, "closed", False):
-        return sys.stderr
-    return open(log.STDERR, "w", errors="backslashreplace", closefd=False)
 
 
 def _serve(service: Service, signals: Signals, to: Channel) -> None:

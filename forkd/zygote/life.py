@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import forkd
-from forkd import assembly, process, rehearsal, threadgroup, worker
+from forkd import assembly, logs, process, rehearsal, threadgroup, worker
 from forkd.channel import PROTOCOL
 from forkd.config import decode
 from forkd.errors import ChannelClosed, ProtocolError
@@ -123,7 +123,7 @@ def _import(life: Life, load: Callable[[ServiceSpec], Callable[[], Service]]) ->
     build = load(spec) if spec.preload else None
     if spec.preload:
         rehearsal.prepare(spec.concurrency)
-        worker.log_to_stderr(f"{spec.name} zygote")
+        logs.to_stderr(f"{spec.name} zygote")
     # Whatever the code has done about them: the zygote reaps its forks itself.
     _do_nothing_on(*_FOR_WORKERS)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ import sys
 
 import pytest
 
-from forkd.log import LIMIT, LINES, Log, printable, stamp
+from forkd.log import LIMIT, LINES, Log, is_journal, printable, stamp
 
 
 @pytest.fixture
@@ -36,11 +37,11 @@ def test_a_line_has_time_level_and_origin(pipe):
 
 def test_levels(pipe):
     read, write = pipe
-    log = Log("warning", write)
+    log = Log("warning", fd=write)
     for say in (log.debug, log.info, log.warning, log.error):
         say("x")
     assert [line.split()[1] for line in written(read).splitlines()] == ["WARNING", "ERROR"]
-    log.set_level("debug")
+    log.set("debug", "text")
     log.debug("x")
     assert "DEBUG launcher: x" in written(read)
 
@@ -132,6 +133,7 @@ def test_printable_leaves_what_can_be_printed():
 def test_nothing_takes_the_place_of_a_closed_standard_descriptor(tmp_path, closed):
     """And a program that is run keeps what stands there."""
     code = f"""
+import json
 import os
 from forkd.log import keep_standard_descriptors
 keep_standard_descriptors()
@@ -140,3 +142,70 @@ os.write(number, f"{{number > 2}} {{[os.get_inheritable(n) for n in (0, 1, 2)]}}
 """
     subprocess.run(["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code], check=True)
     assert (tmp_path / "said").read_text() == "True [True, True, True]"
+
+
+def test_as_json_a_message_is_one_object_whatever_is_in_it(pipe):
+    read, write = pipe
+    Log("info", "json", write).error("Traceback\n  File \"\x1b[2J\"\n\nKeyError: 'ü\udc80'\\n")
+    raw = written(read)
+    assert raw.isascii()
+    assert raw.count("\n") == 1
+    body = json.loads(raw)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", body.pop("at"))
+    text = "Traceback\n  File \"\x1b[2J\"\n\nKeyError: 'ü\udc80'\\n"
+    assert body == {"level": "error", "origin": "launcher", "text": text}
+
+
+def test_fields_are_for_json_alone(pipe):
+    read, write = pipe
+    log = Log(fd=write)
+    log.write("info", "ready", "shop/0", kind="ready", pid=12)
+    log.set("info", "json")
+    log.write("info", "ready", "shop/0", kind="ready", pid=12)
+    text, raw = written(read).splitlines()
+    assert text.endswith("INFO  shop/0: ready")
+    body = json.loads(raw)
+    assert (body["kind"], body["pid"], body["text"]) == ("ready", 12, "ready")
+
+
+@pytest.mark.parametrize("line", ["x", "x" * 150, "ü" * 150, "\x00" * 100_000, "🦆" * 100_000, '"\\' * 500])
+@pytest.mark.parametrize("count", [0, 20, 5000])
+def test_an_object_is_never_longer_than_what_a_pipe_takes_at_once(pipe, line, count):
+    read, write = pipe
+    Log("info", "json", write).error("\n".join(["first", *[line] * count, "KeyError: 'last'"]))
+    raw = written(read)
+    assert len(raw) <= LIMIT
+    lines = json.loads(raw)["text"].split("\n")
+    assert (lines[0], lines[-1]) == ("first", "KeyError: 'last'")
+    assert all(one == line[: len(one)] for one in lines[1:-1] if "more lines" not in one)
+
+
+def test_one_long_line_is_cut_in_json_too(pipe):
+    read, write = pipe
+    Log("info", "json", write).info('"' * 10_000)
+    raw = written(read)
+    assert LIMIT - 10 < len(raw) <= LIMIT
+    assert set(json.loads(raw)["text"]) == {'"'}
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_for_the_journal_each_line_has_its_priority(pipe, monkeypatch, format):
+    read, write = pipe
+    found = os.fstat(write)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+    log = Log("debug", format, write)
+    for say in (log.debug, log.info, log.warning, log.error):
+        say("one\ntwo", "shop/0")
+    lines = written(read).splitlines()
+    if format == "text":
+        assert lines == [f"<{number}>shop/0: {text}" for number in (7, 6, 4, 3) for text in ("one", "two")]
+    else:
+        assert [line[:3] for line in lines] == ["<7>", "<6>", "<4>", "<3>"]
+        assert [json.loads(line[3:])["text"] for line in lines] == ["one\ntwo"] * 4
+
+
+def test_a_journal_that_somebody_else_writes_to_is_not_ours(pipe, monkeypatch):
+    found = os.fstat(pipe[0])
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino + 1}")
+    assert not is_journal(pipe[1])
+    assert not is_journal(-1)

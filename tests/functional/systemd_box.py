@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import json
 import os
 import pathlib
 import shutil
@@ -16,13 +18,29 @@ from tests.waiting import until
 
 SYSTEMD = pathlib.Path("/lib/systemd/systemd")
 ROOT = pathlib.Path(__file__).parent.parent.parent
-# All that systemd itself and the dependencies of an ordinary service ask for.
-TARGETS = {
-    "sysinit.target": "[Unit]\nDefaultDependencies=no\n",
+# All that systemd itself and the dependencies of an ordinary service ask for, and a journal.
+UNITS = {
+    "sysinit.target": "[Unit]\nDefaultDependencies=no\nRequires=systemd-journald.socket\n",
     "shutdown.target": "[Unit]\nDefaultDependencies=no\n",
     "basic.target": "[Unit]\nRequires=sysinit.target\nAfter=sysinit.target\n",
     "network-online.target": "[Unit]\nDescription=the network\n",
     "multi-user.target": "[Unit]\nRequires=basic.target\nAfter=basic.target\n",
+    "systemd-journald.socket": """
+        [Unit]
+        DefaultDependencies=no
+        [Socket]
+        ListenDatagram=/run/systemd/journal/socket
+        ListenStream=/run/systemd/journal/stdout
+        PassCredentials=yes
+    """,
+    "systemd-journald.service": """
+        [Unit]
+        DefaultDependencies=no
+        [Service]
+        Type=notify
+        ExecStart=/lib/systemd/systemd-journald
+        StandardOutput=null
+    """,
 }
 # $1: where the units are, $2: what stands for /usr/local/bin, $3: the machine's id, $4: what is to be done besides.
 BOOT = """
@@ -33,6 +51,8 @@ mount -o remount,bind,ro /proc/sys
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/systemd/system /run/lock
 mount -t tmpfs tmpfs /etc/systemd
+# In memory, and nothing of the kernel's, which is the machine's.
+printf '[Journal]\\n%s\\n' Storage=volatile ReadKMsg=no Audit=no ForwardToWall=no >/etc/systemd/journald.conf
 umount --recursive /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount --bind /dev/null /dev/console
@@ -59,8 +79,8 @@ class SystemdBox:
     def up(self) -> None:
         """Boot, and return when systemd has started what it starts by itself."""
         self.units.mkdir()
-        for name, text in TARGETS.items():
-            (self.units / name).write_text(text)
+        for name, text in UNITS.items():
+            (self.units / name).write_text(inspect.cleandoc(text) + "\n")
         binaries = self.folder / "bin"
         binaries.mkdir()
         (binaries / "forkd").symlink_to(self.command)
@@ -103,6 +123,13 @@ class SystemdBox:
         """Return a unit's properties."""
         lines = self.systemctl("show", unit).stdout.splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def journal(self, unit: str, *arguments: str) -> list[tuple[int, str]]:
+        """Return what is in the journal since a unit was started last: the priority and the text of each line."""
+        self.run("journalctl", "--sync")
+        started = "_SYSTEMD_INVOCATION_ID=" + self.show(unit)["InvocationID"]
+        lines = self.run("journalctl", started, "--output=json", *arguments).stdout.splitlines()
+        return [(int(line["PRIORITY"]), line["MESSAGE"]) for line in map(json.loads, lines)]
 
     def processes(self, unit: str) -> set[int]:
         """Return the processes of a service by the machine's numbers, those of its children included."""

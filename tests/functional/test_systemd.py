@@ -44,6 +44,17 @@ class Beacon(forkd.Server):
         with (self.folder / "drained").open("a") as file:
             file.write(f"{os.getpid()}\\n")
 """
+WITH_TROUBLE = """
+import logging
+class Beacon(Beacon):
+    def start(self):
+        super().start()
+        logging.warning("low on oil")
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            logging.exception("broken")
+"""
 
 
 class Box(SystemdBox):
@@ -69,7 +80,6 @@ class Box(SystemdBox):
         self.configure(services)
         drop_ins = self.units / f"{UNIT}.d"
         drop_ins.mkdir(exist_ok=True)
-        # There is no journal in the box.
         (drop_ins / "test.conf").write_text(f"[Service]\nStandardError=append:{self.folder}/log\n{drop_in}\n")
         self.systemctl("daemon-reload")
 
@@ -82,6 +92,9 @@ class Box(SystemdBox):
 
     def configure(self, services: dict[str, dict[str, Any]]) -> None:
         self.config.write_text(json.dumps({"services": services}))
+
+    def configure_log(self, **log: str) -> None:
+        self.config.write_text(json.dumps({**json.loads(self.config.read_text()), "log": log}))
 
     def beacon(self, **arguments: Any) -> dict[str, Any]:
         return {
@@ -239,3 +252,37 @@ def test_nothing_of_systemds_environment_reaches_a_worker(box: Box) -> None:
     names = set((box.folder / "environ").read_text().split())
     assert not names & {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS"}
     assert "FORKD_RUNTIME_DIR" in names
+
+
+def test_the_journal_has_lines_by_their_priorities_and_without_a_second_time_of_day(box: Box) -> None:
+    box.begin({"beacon": box.beacon(), "lamp": box.beacon() | {"server": "lamp:Lamp"}}, "StandardError=journal")
+    box.write(BEACON + WITH_TROUBLE)
+    (box.folder / "lamp.py").write_text("raise KeyError('bulb')")
+    box.start()
+    (worker,) = (w for s in box.status()["services"] for w in s["workers"])
+    lines = box.journal(UNIT)
+    assert (6, f"beacon/0: ready, pid {worker['pid']}, generation 1") in lines
+    assert (4, "beacon/0: low on oil") in lines
+    errors = box.journal(UNIT, "--priority=err")
+    assert errors == [line for line in lines if line[0] <= 3]
+    failed = [text for _, text in errors if text.startswith("lamp: ")]
+    assert failed[0] == "lamp: generation 1 failed to import: Traceback (most recent call last):"
+    assert "lamp: KeyError: 'bulb'" in failed
+    assert [text for _, text in errors if text.startswith("beacon/0: ")] == [
+        "beacon/0: broken",
+        "beacon/0: Traceback (most recent call last):",
+        *[text for _, text in errors if text.startswith("beacon/0:   ")],
+        "beacon/0: ZeroDivisionError: division by zero",
+    ]
+
+
+def test_the_journal_has_json_by_its_priority(box: Box) -> None:
+    box.begin({"beacon": box.beacon()}, "StandardError=journal")
+    box.configure_log(format="json", level="warning")
+    box.write(BEACON + WITH_TROUBLE)
+    box.start()
+    objects = [(priority, json.loads(text)) for priority, text in box.journal(UNIT)]
+    assert [(priority, one["level"], one["text"].splitlines()[0]) for priority, one in objects] == [
+        (4, "warning", "low on oil"),
+        (3, "error", "broken"),
+    ]
