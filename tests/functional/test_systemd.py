@@ -238,6 +238,25 @@ def test_one_broken_service_does_not_fail_the_unit(box: Box) -> None:
     assert "KeyError: 'bulb'" in shown
 
 
+def test_ready_waits_for_no_service_that_has_failed_or_stands_behind_one(box: Box) -> None:
+    broken = {**box.beacon(), "server": "lamp:Lamp", "concurrency": "threads"}
+    services = {
+        "beacon": box.beacon(),
+        "lamp": broken,
+        "mail": {**broken, "restart": {"max_restarts": 1, "delay": "10ms"}},
+        "hall": {**box.beacon(), "after": ["lamp"]},
+    }
+    box.begin(services)
+    (box.folder / "lamp.py").write_text("raise KeyError('bulb')")
+    box.start()
+    until(lambda: {s["name"]: s["state"] for s in box.status()["services"]}["mail"] == "failed", what="the last try")
+    assert box.state() == "active"
+    shown = box.show(UNIT)["StatusText"]
+    assert shown.startswith("running: 1 of 4 services as wanted, 1 workers ready; lamp backoff (")
+    assert "; hall starting (waits for lamp)" in shown
+    assert "; mail failed (2 failures within " in shown
+
+
 def test_services_drop_to_their_users_under_the_units_hardening(box: Box) -> None:
     box.begin({"beacon": {**box.beacon(), "user": "nobody", "umask": "027"}})
     box.folder.chmod(0o777)
