@@ -115,10 +115,10 @@ class Daemon:
         self._notifier.tick(now)
         self._endpoint.tell(news)
 
-    def status(self) -> dict[str, Any]:
-        """Return the picture of `forkd status --json` without what /proc knows."""
+    def status(self, detailed: str | None = None) -> dict[str, Any]:
+        """Return the picture of `forkd status --json` without what /proc knows; `detailed` is the service asked for."""
         now = self.now()
-        picture = self._supervisor.snapshot(now)
+        picture = self._supervisor.snapshot(now, detailed)
         last = picture["forkd"]["last_reload"]
         who = {"version": forkd.__version__, "pid": os.getpid()}
         picture["forkd"] = {
@@ -127,10 +127,12 @@ class Daemon:
             "uptime": round(picture["forkd"]["uptime"], 3),
             "config": self._path,
             "generation": picture["forkd"]["generation"],
-            "last_reload": last and {**last, "at": _wall_clock(last["at"], now)},
+            "last_reload": last and _dated(last, now),
         }
         for service in picture["services"]:
             service["workers"] = [self._described(worker, now) for worker in service["workers"]]
+            for slot in service.get("slots", ()):
+                slot["exits"] = [_dated(end, now) for end in slot["exits"]]
             counters = self._kernel.totals(service["name"])
             service["totals"] = {
                 "requests": counters.requests,
@@ -162,14 +164,13 @@ class Daemon:
 
     def _described(self, worker: dict[str, Any], now: float) -> dict[str, Any]:
         counters = self._kernel.describe(worker["id"])
-        last = worker.pop("last_exit")
         worker["uptime"] = round(worker["uptime"], 3)
         beat = counters.heartbeat if counters else 0.0
         worker["heartbeat_age"] = round(max(0.0, now - beat), 3) if beat else None
         for name in ("requests", "in_flight", "errors"):
             worker[name] = getattr(counters, name) if counters else None
         worker["tasks"] = _tasks(counters) if counters else []
-        worker["last_exit"] = last and {**last, "at": _wall_clock(last["at"], now)}
+        worker["last_exit"] = worker["last_exit"] and _dated(worker["last_exit"], now)
         return worker
 
 
@@ -255,6 +256,11 @@ def _tasks(counters: Counters) -> list[dict[str, Any]]:
             times = {"lateness": lateness / 1e9, "last_run": stamp(last_run / 1e9)} if last_run else _NEVER
             tasks.append({"name": tally.name, **dict(zip(KINDS["task"].counts, counts, strict=True)), **times})
     return tasks
+
+
+def _dated(what: dict[str, Any], now: float) -> dict[str, Any]:
+    """Return something that happened `at` an instant, with a time of the wall clock instead."""
+    return {**what, "at": _wall_clock(what["at"], now)}
 
 
 def _wall_clock(at: float, now: float) -> str:

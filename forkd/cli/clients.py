@@ -27,12 +27,12 @@ def _status(options: argparse.Namespace) -> int:
     from forkd.ops import status, table  # lazy: as above
 
     with _client(options) as client:
-        picture = status.complete(client.status(), options.service)
+        picture = status.complete(client.status(options.service), options.service)
     if options.json:
         print(json.dumps(picture, indent=2))
     else:
         paint = table.coloured if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else table.plain
-        for line in status.lines(picture, paint, tasks=options.service is not None):
+        for line in status.lines(picture, paint):
             print(line)
     return DONE if status.as_wanted(picture) else NOT_AS_WANTED
 

@@ -49,9 +49,9 @@ class Client:
     def __exit__(self, *exc: object) -> None:
         self._sock.close()
 
-    def status(self) -> dict[str, Any]:
-        """Return the launcher's picture of itself and its services."""
-        picture: dict[str, Any] = self._ask(protocol.Request("status"), "status", dict)
+    def status(self, service: str | None = None) -> dict[str, Any]:
+        """Return the launcher's picture of itself and its services; of `service` with the last exits of each slot."""
+        picture: dict[str, Any] = self._ask(protocol.Request("status", service), "status", dict)
         return picture
 
     def stacks(self, service: str) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ class Endpoint:
     def __init__(
         self,
         listener: socket.socket,
-        status: Callable[[], dict[str, Any]],
+        status: Callable[[str | None], dict[str, Any]],
         look: Callable[[str | None], list[Seen]],
         checks: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
@@ -154,7 +154,7 @@ class Endpoint:
         """Do what needs no ticket, since it takes no time, and return what came of it; None for everything else."""
         match request.verb:
             case "status":
-                client.send(protocol.status_line(self._status()))
+                client.send(protocol.status_line(self._status(request.service)))
             case "stacks":
                 seen = self._look(request.service)
                 client.send(protocol.stacks_line(seen))

@@ -13,7 +13,7 @@ from forkd.core.service import REMOVED, RUNNING
 
 if TYPE_CHECKING:
     from forkd.core.incarnation import Exit, Incarnation
-    from forkd.core.service import Service
+    from forkd.core.service import Service, Slot
     from forkd.core.state import State
 
 
@@ -88,7 +88,7 @@ def _wanted(service: Service) -> int:
 def _service(service: Service, now: float, *, detailed: bool, brief: bool) -> dict[str, Any]:
     zygote = service.generations[service.target.generation].zygote
     state = service_state(service)
-    return {
+    picture = {
         "name": service.name,
         "state": state,
         "generation": service.settled.generation,
@@ -99,16 +99,19 @@ def _service(service: Service, now: float, *, detailed: bool, brief: bool) -> di
         "zygote_pid": zygote.pid if zygote is not None else None,
         "error": _error(service, state),
         "workers": [
-            _worker(service, worker, now, detailed=detailed)
+            _worker(service, worker, now)
             for worker in sorted(() if brief else service.workers.values(), key=lambda one: (one.slot, one.id))
         ],
     }
+    if detailed:
+        picture["slots"] = [_slot(index, slot) for index, slot in sorted(service.slots.items())]
+    return picture
 
 
-def _worker(service: Service, worker: Incarnation, now: float, *, detailed: bool) -> dict[str, Any]:
+def _worker(service: Service, worker: Incarnation, now: float) -> dict[str, Any]:
     assert worker.slot is not None
     slot, health = service.slot(worker.slot), worker.checkup
-    picture: dict[str, Any] = {
+    return {
         "id": worker.id,
         "slot": worker.slot,
         "pid": worker.pid,
@@ -119,9 +122,10 @@ def _worker(service: Service, worker: Incarnation, now: float, *, detailed: bool
         "health": health and {"ok": not health.failures, "failures": health.failures, "text": health.text},
         "last_exit": _exit(slot.exits[-1]) if slot.exits else None,
     }
-    if detailed:
-        picture["exits"] = [_exit(end) for end in slot.exits]
-    return picture
+
+
+def _slot(index: int, slot: Slot) -> dict[str, Any]:
+    return {"slot": index, "restarts": slot.restarts, "exits": [_exit(end) for end in slot.exits]}
 
 
 def _exit(end: Exit) -> dict[str, Any]:

@@ -31,6 +31,8 @@ _WORKER_HEADS = (
     *("WORKER", "PID", "PHASE", "GEN", "UPTIME", "RESTARTS", "BEAT", "REQUESTS", "ACTIVE", "ERRORS"),
     *("RSS", "PSS", "CPU", "FDS", "THREADS", "LAST EXIT"),
 )
+_CHECK_HEADS = ("WORKER", "HEALTH", "ANSWER")
+_EXIT_HEADS = ("SLOT", "END", "EXITS")
 _TASK_HEADS = ("TASK", "OK", "FAILED", "LATE", "SKIPPED", "LATENESS", "LAST RUN")
 
 
@@ -54,8 +56,8 @@ def as_wanted(picture: dict[str, Any]) -> bool:
     return all(one["state"] in _AS_WANTED and one["ready"] >= one["wanted"] for one in picture["services"])
 
 
-def lines(picture: dict[str, Any], paint: table.Paint, *, tasks: bool = False) -> Iterable[str]:
-    """Yield the picture as people read it, on demand with what became of periodic tasks."""
+def lines(picture: dict[str, Any], paint: table.Paint) -> Iterable[str]:
+    """Yield the picture as people read it; of a service that was asked for, with its tasks and its slots' last exits."""
     yield from _head(picture["forkd"])
     services = picture["services"]
     if services:
@@ -68,10 +70,19 @@ def lines(picture: dict[str, Any], paint: table.Paint, *, tasks: bool = False) -
     if workers:
         yield ""
         yield from table.lines(_WORKER_HEADS, workers, paint)
-    rows = [_task_row(task) for one in services if tasks for task in one["totals"]["tasks"]]
-    if rows:
-        yield ""
-        yield from table.lines(_TASK_HEADS, rows, paint)
+    for one in services:
+        if "slots" in one:
+            yield from _details(one, paint)
+
+
+def _details(service: dict[str, Any], paint: table.Paint) -> Iterable[str]:
+    tasks = [_task_row(task) for task in service["totals"]["tasks"]]
+    checks = [_check_row(service["name"], worker) for worker in service["workers"] if worker["health"] is not None]
+    exits = [_exit_row(service["name"], slot["slot"], end) for slot in service["slots"] for end in slot["exits"]]
+    for heads, rows in ((_TASK_HEADS, tasks), (_CHECK_HEADS, checks), (_EXIT_HEADS, exits)):
+        if rows:
+            yield ""
+            yield from table.lines(heads, rows, paint)
 
 
 def _completed(worker: dict[str, Any], parent: int, *, share: bool) -> dict[str, Any]:
@@ -146,6 +157,20 @@ def _task_row(task: dict[str, Any]) -> list[table.Cell]:
         table.Cell(table.duration(task["lateness"]), right=True),
         table.Cell(task["last_run"] or "-"),
     ]
+
+
+def _check_row(service: str, worker: dict[str, Any]) -> list[table.Cell]:
+    health = worker["health"]
+    return [
+        table.Cell(f"{service}/{worker['slot']}"),
+        table.Cell("well", "green") if health["ok"] else table.Cell(f"{health['failures']} failures", "red"),
+        table.Cell(table.one_line(health["text"]) or "-"),
+    ]
+
+
+def _exit_row(service: str, slot: int, end: dict[str, Any]) -> list[table.Cell]:
+    how = end["signal"] or ("-" if end["code"] is None else str(end["code"]))
+    return [table.Cell(f"{service}/{slot}"), table.Cell(how), table.Cell(_exit(end))]
 
 
 def _exit(last: dict[str, Any] | None) -> str:

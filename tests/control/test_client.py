@@ -34,7 +34,9 @@ class Launcher:
 
     def __init__(self, folder: pathlib.Path, answer: Callable[[Any], list[News]]) -> None:
         self.dir = str(folder)
-        self.endpoint = Endpoint(sockets.listen(f"unix:{folder}/{SOCKET}", 64, 0o600), lambda: PICTURE, self.look)
+        self.endpoint = Endpoint(
+            sockets.listen(f"unix:{folder}/{SOCKET}", 64, 0o600), lambda _service: PICTURE, self.look
+        )
         self.answer = answer
         self.events: list[Any] = []
         self._wake, self._woken = socket.socketpair()

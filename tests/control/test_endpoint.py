@@ -34,7 +34,10 @@ class Desk:
         self.path = str(folder / "sock")
         self.picture: dict[str, Any] = PICTURE
         self.endpoint = Endpoint(
-            sockets.listen(f"unix:{self.path}", 64, 0o600), lambda: self.picture, self.look, lambda: self.checks
+            sockets.listen(f"unix:{self.path}", 64, 0o600),
+            lambda _service: self.picture,
+            self.look,
+            lambda: self.checks,
         )
         self.looked: list[str | None] = []
         self.checks = [{"id": 7, "socket": "/run/forkd/health/7.sock"}]
@@ -364,7 +367,7 @@ def test_a_client_that_does_not_read_is_dropped(desk, monkeypatch):
 def test_thousands_of_requests_at_once_are_obeyed_one_a_turn_and_others_between_them(desk):
     answers: list[dict[str, Any]] = []
 
-    def status() -> dict[str, Any]:
+    def status(_service) -> dict[str, Any]:
         answers.append(PICTURE)
         return PICTURE
 

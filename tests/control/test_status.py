@@ -190,18 +190,26 @@ def test_the_table(picture):
     ]
 
 
-def test_what_became_of_tasks_is_shown_on_demand(picture):
-    picture["services"][0]["totals"]["tasks"].append(
-        {**NIGHTLY, "name": "ne\x1bver", "lateness": None, "last_run": None}
-    )
+def test_a_service_that_is_asked_for_is_shown_with_tasks_health_and_exits(picture):
+    shop = picture["services"][0]
+    shop["totals"]["tasks"].append({**NIGHTLY, "name": "ne\x1bver", "lateness": None, "last_run": None})
+    shop["workers"][0]["health"] = {"ok": False, "failures": 2, "text": "500 Internal Server Error"}
+    ends = [{"at": "2026-01-01T00:00:00.000Z", "code": code, "signal": None, "reason": "why"} for code in (3, None)]
+    shop["slots"] = [{"slot": 0, "restarts": 2, "exits": ends}]
     completed = status.complete(picture, "shop")
-    assert list(status.lines(completed, table.plain, tasks=True))[-4:] == [
+    assert list(status.lines(completed, table.plain))[-11:] == [
         "",
         "TASK       OK  FAILED  LATE  SKIPPED  LATENESS  LAST RUN",
         "nightly     3       1     1        0      0.0s  2026-01-01T00:00:00.000Z",
         "ne\\x1bver   3       1     1        0         -  -",
+        "",
+        "WORKER  HEALTH      ANSWER",
+        "shop/0  2 failures  500 Internal Server Error",
+        "",
+        "SLOT    END  EXITS",
+        "shop/0  3    2026-01-01T00:00:00.000Z why",
+        "shop/0  -    2026-01-01T00:00:00.000Z why",
     ]
-    assert not any("TASK" in line for line in status.lines(completed, table.plain))
 
 
 def test_a_failed_reload_says_why(picture):

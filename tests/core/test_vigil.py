@@ -257,5 +257,7 @@ def test_the_last_exits_of_a_slot_are_shown_in_detail():
     for code in range(12):
         world.tell(Exited(world.worker(), code, None))
         world.advance(31)
-    assert [end["code"] for end in world.status()["workers"][0]["exits"]] == list(range(2, 12))
-    assert "exits" not in world.supervisor.snapshot(world.now)["services"][0]["workers"][0]
+    (slot,) = world.status()["slots"]
+    assert (slot["slot"], slot["restarts"]) == (0, 12)
+    assert [end["code"] for end in slot["exits"]] == list(range(2, 12))
+    assert "slots" not in world.supervisor.snapshot(world.now)["services"][0]
