@@ -19,6 +19,7 @@ STDERR = 2
 # poll(2) calls a pipe writable when a whole page fits, and a socket when far more does: more at once could block.
 LIMIT = 4096  # bytes of one message, all of its lines
 LINES = 40
+PARAGRAPHS = 100
 LINE_LIMIT = 1000  # bytes of one among several
 _GAP = 200  # bytes kept for the line that stands for those left out
 _PRIORITIES = ((50, 2), (40, 3), (30, 4), (20, 6), (0, 7))  # from which level on which one of syslog's, sd-daemon(3)
@@ -63,15 +64,18 @@ class Log:
     def write(self, level: str, text: str, origin: str = "launcher", **fields: Any) -> None:
         """Write the lines of `text`, at once and no more than there is room for: of many the first and the last ones.
 
-        Control characters are escaped, since workers have a say in the text. `fields` are for JSON alone.
+        Of a text for people each paragraph is a message of its own: one may be the stacks of many threads. Control
+        characters are escaped, since workers have a say in it. `fields` are for JSON alone.
         """
         if LEVELS[level] < self._threshold:
             return
         if self.dropped and self._put("warning", [f"{self.dropped} lines lost: stderr took no more"], "launcher", {}):
             self.dropped = 0
-        lines = text.splitlines() or [""]
-        if not self._put(level, lines, origin, fields):
-            self.dropped += len(lines)
+        *early, last = text.split("\n\n", PARAGRAPHS - 1 if self._format == "text" else 0)
+        for paragraph in (*(f"{each}\n\n" for each in early), last):
+            lines = paragraph.splitlines() or [""]
+            if not self._put(level, lines, origin, fields):
+                self.dropped += len(lines)
 
     def _put(self, level: str, lines: list[str], origin: str, fields: dict[str, Any]) -> bool:
         at, mark = stamp(time.time()), priority(LEVELS[level]) if self._journal else ""

@@ -3,7 +3,8 @@
 One sealed memfd per worker, in words of 8 bytes: a header (magic and protocol, rows, heartbeat, words
 of records, spare), then one row per OS thread (started, finished, errors, busy nanoseconds), then the
 records of what is counted by name (`tallies`). Each thread writes its own row only, since `+=` on a
-shared word loses counts, and readers sum the rows; a record is written seldom, and has a lock.
+shared word loses counts, and readers sum the rows; a record is written seldom, and has a lock. The last
+TAIL bytes are text: stacks that the worker has dumped and not sent, after which there are zeros.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from forkd.tallies import Kind, Name
 
 PROTOCOL = 1
+TAIL = 48 * 1024  # bytes, whole pages; with what JSON adds to them they fit into one message of a channel
 _MAGIC = int.from_bytes(b"forkd\0\0", "big") << 8 | PROTOCOL
 _WORD = 8
 _HEADER = 8  # words
@@ -66,10 +68,13 @@ def total(found: Sequence[Counters]) -> Counters:
 
 
 def create(rows: int) -> int:
-    """Make a board for at least that many threads; give its descriptor, a memfd that cannot change its size."""
+    """Make a board for at least that many threads; give its descriptor, a memfd that cannot change its size.
+
+    Of the tail no page is taken before something is written there.
+    """
     fd = os.memfd_create("forkd-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     size = _size(rows)
-    os.ftruncate(fd, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+    os.ftruncate(fd, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE + TAIL)
     os.pwrite(fd, _header(rows), 0)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     return fd
@@ -88,11 +93,12 @@ def created(rows: int) -> Iterator[int]:
 class Reader:
     """The launcher's view of a board: read-only, and believing nothing that is written there but how it was made."""
 
-    __slots__ = ("_map", "_records", "_rows")
+    __slots__ = ("_map", "_records", "_rows", "_taken")
 
     def __init__(self, fd: int) -> None:
         """Map the board, which no worker has had yet; the descriptor stays the caller's."""
         self._map = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+        self._taken = b""
         with memoryview(self._map) as view, view.cast("Q") as words:
             self._rows = slice(_HEADER, _HEADER + words[_ROWS] * _ROW)
             self._records = slice(self._rows.stop, self._rows.stop + words[_RECORDS])
@@ -105,6 +111,12 @@ class Reader:
         values = iter(records)
         named = tallies.merged(Tally(*name, tuple(islice(values, KINDS[name[0]].width))) for name in names)
         return Counters(heartbeat / 1e9, finished, max(0, started - finished), errors, busy / 1e9, named)
+
+    def take_dumped(self) -> str:
+        """Return the stacks in the tail, but for those that an earlier call has returned; else an empty text."""
+        written = self._map[-TAIL:].rstrip(b"\0")
+        new, self._taken = written.removeprefix(self._taken), written
+        return new.replace(b"\0", b"").decode(errors="replace")
 
     def close(self) -> None:
         """Unmap the board."""

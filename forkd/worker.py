@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import faulthandler
 import gc
 import importlib
 import logging
@@ -16,13 +15,14 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from forkd import assembly, channel, log, logs, process, threadgroup
+from forkd import assembly, channel, logs, process, threadgroup
 from forkd.channel import Channel
 from forkd.core.spec import ServiceSpec
 from forkd.errors import ChannelClosed, ForkdError, ProtocolError
 from forkd.scoreboard import Board
 from forkd.service import Inheritance, Service, WorkerIdentity
 from forkd.signals import Signals
+from forkd.stacks import Stacks
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -64,9 +64,9 @@ def live(birth: Birth) -> int:
     """Be the worker: start the service, serve until a signal says otherwise, and give the exit code."""
     to = birth.belongings.channel
     try:
-        _prepare(birth)
+        stacks = _prepare(birth)
         signals = Signals()
-        _let_forks_go(signals, to, birth.spec.concurrency)
+        _let_forks_go(birth, signals, stacks)
         build = birth.build or assembly.load(birth.spec)
         logs.to_stderr(f"{birth.spec.name}/{birth.identity.slot}")
         service = _start(birth, build, signals)
@@ -83,17 +83,19 @@ def live(birth: Birth) -> int:
         _finish()
 
 
-def _prepare(birth: Birth) -> None:
-    """Let go of what is the zygote's."""
+def _prepare(birth: Birth) -> Stacks:
+    """Let go of what is the zygote's; show stacks from now on as a worker does."""
     process.set_title(f"forkd: {birth.spec.name}/{birth.identity.slot} gen {birth.identity.generation}")
     # What was registered before the fork is the zygote's to run: its other workers still use what that may clean up.
     atexit._clear()  # noqa: SLF001 -- the module has no public name for it
     threadgroup.after_fork(birth.spec.concurrency)
-    faulthandler.register(signal.SIGUSR2, file=log.STDERR, all_threads=True)
+    stacks = Stacks(birth.belongings.board, birth.belongings.channel, birth.spec.concurrency)
+    stacks.install()
     gc.enable()
+    return stacks
 
 
-def _let_forks_go(signals: Signals, to: Channel, concurrency: str) -> None:
+def _let_forks_go(birth: Birth, signals: Signals, stacks: Stacks) -> None:
     """Have a process that the service's code forks be no worker: TERM ends it, and it neither says nor serves anything.
 
     Signals are held back meanwhile, as in `process.fork`.
@@ -109,8 +111,9 @@ def _let_forks_go(signals: Signals, to: Channel, concurrency: str) -> None:
     def let_go() -> None:
         try:
             signals.reset()
-            to.close()
-            threadgroup.after_fork(concurrency)
+            stacks.let_go()
+            birth.belongings.channel.close()
+            threadgroup.after_fork(birth.spec.concurrency)
         finally:
             go_on()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from forkd import process
 from forkd.core.commands import Look, ReadConfig, Retire, Signal, Spawn, StartZygote
-from forkd.core.events import Reload, Stop
+from forkd.core.events import Reload, Scale, SignalWorkers, Stop
 from forkd.kernel.birth import become_zygote
 from forkd.kernel.children import kill_children
 from forkd.kernel.nursery import Nursery
@@ -33,11 +33,10 @@ _SIGNALS = (
     signal.SIGINT,
     signal.SIGQUIT,
     signal.SIGTERM,
-    # These mean nothing yet, but must not end or suspend the launcher.
     signal.SIGTTIN,
     signal.SIGTTOU,
     signal.SIGUSR1,
-    signal.SIGUSR2,
+    signal.SIGUSR2,  # which means nothing yet, but must not end the launcher
 )
 _LAST_MOMENT = 5.0  # seconds in which what was killed dies, if it ever does
 
@@ -153,6 +152,10 @@ class Kernel:
                 return [Stop(quick=True)]
             case signal.SIGHUP:
                 return [Reload()]
+            case signal.SIGUSR1:
+                return [SignalWorkers(0, None, None, number)]
+            case signal.SIGTTIN | signal.SIGTTOU:
+                return [Scale(0, None, 1 if number == signal.SIGTTIN else -1, relative=True)]
             case _:
                 return []
 

@@ -5,6 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from typing import NamedTuple
+
+
+class End(NamedTuple):
+    """How a child ended: by its exit code, or by the signal that killed it, and whether with a core file."""
+
+    code: int | None
+    signal: int | None
+    core: bool
 
 
 def next_dead() -> int | None:
@@ -23,10 +32,12 @@ def is_child(pid: int) -> bool:
     return False
 
 
-def collect(pid: int) -> tuple[int | None, int | None]:
-    """Reap a dead child; give its exit code, or the signal that killed it."""
+def collect(pid: int) -> End:
+    """Reap a dead child."""
     _, status = os.waitpid(pid, 0)
-    return (None, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), None)
+    if os.WIFSIGNALED(status):
+        return End(None, os.WTERMSIG(status), os.WCOREDUMP(status))
+    return End(os.WEXITSTATUS(status), None, False)
 
 
 def kill_group(pid: int) -> None:

@@ -8,7 +8,7 @@ import forkd
 from forkd import tallies
 from forkd.channel import PROTOCOL
 from forkd.config import decode
-from forkd.core.events import Draining, Failed, Ready, Started
+from forkd.core.events import Draining, Failed, Ready, Seen, Started
 from forkd.errors import ProtocolError
 from forkd.kernel.offspring import Offspring, Worker, Zygote
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from forkd.kernel.listeners import Listener
 
 TURN_LIMIT = 16  # messages of one sender that are read before everyone else has had a turn
-LIFE_LIMIT = 100  # messages of one sender; an honest one has a handful to send
+LIFE_LIMIT = 100  # messages of one sender, beside those that it was asked for; an honest one has a handful to send
 
 
 def greeting(zygote: Zygote, launcher_pid: int, listeners: Sequence[Listener]) -> dict[str, Any]:
@@ -47,12 +47,16 @@ def understand(one: Offspring, message: Message) -> Event | None:
     None: it is not from that very process, but from another that has its channel, such as a fork of it.
     Raises ProtocolError for what this sender may not say, or not now, or not so often.
     """
-    one.heard += 1
+    announced = one.pid is not None
+    stranger = announced and message.pid != one.pid
+    if isinstance(one, Worker) and one.owed and message.body["type"] == "dumped" and not stranger:
+        one.owed -= 1
+    else:
+        one.heard += 1
     if one.heard > LIFE_LIMIT:
         msg = "it sends too many messages"
         raise ProtocolError(msg)
-    announced = one.pid is not None
-    if announced and message.pid != one.pid:
+    if stranger:
         return None
     match one, message.body["type"]:
         case (_, "failed") if not one.failed:
@@ -63,14 +67,27 @@ def understand(one: Offspring, message: Message) -> Event | None:
             return Ready(one.id)
         case (Worker(), "spawned") if not announced:
             return Started(one.id, message.pid)
-        case (Worker(), "ready") if announced:
-            one.names = one.names or tallies.names(message.body.get("counters", []))
-            return Ready(one.id)
-        case (Worker(), "draining") if announced:
-            return Draining(one.id)
+        case (Worker() as worker, kind) if announced:
+            return _from_worker(worker, kind, message)
         case (_, kind):
-            msg = f"it may not say {kind[:40]!r} now"
-            raise ProtocolError(msg)
+            raise _refusal(kind)
+
+
+def _from_worker(worker: Worker, kind: str, message: Message) -> Event:
+    match kind:
+        case "ready":
+            worker.names = worker.names or tallies.names(message.body.get("counters", []))
+            return Ready(worker.id)
+        case "draining":
+            return Draining(worker.id)
+        case "dumped":
+            return Seen(worker.id, worker.board.read().heartbeat, _text(message, "stacks"))
+        case _:
+            raise _refusal(kind)
+
+
+def _refusal(kind: str) -> ProtocolError:
+    return ProtocolError(f"it may not say {kind[:40]!r} now")
 
 
 def _text(message: Message, field: str) -> str:

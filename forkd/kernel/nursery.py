@@ -10,13 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from forkd import channel, interpreter, process, scoreboard
-from forkd.core.commands import Spawn
+from forkd.core.commands import STACKS, Spawn
 from forkd.core.events import Exited, Failed, Ready, Seen, Started
 from forkd.errors import ChannelClosed, ForkdError, ProtocolError
 from forkd.kernel import children, hearing
 from forkd.kernel.guards import Guards
 from forkd.kernel.listeners import Listeners
 from forkd.kernel.offspring import Family, Offspring, Worker, Zygote
+from forkd.kernel.oom import OutOfMemory
 from forkd.kernel.private import PrivateListeners
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Nursery:
         self.private = PrivateListeners(runtime_dir)
         self._guards = Guards(reset)
         self._family = Family()
+        self._out_of_memory = OutOfMemory()
 
     def move(self, runtime_dir: str) -> None:
         """Use another runtime directory for what is opened and started from now on."""
@@ -80,14 +82,18 @@ class Nursery:
         if command.signal == signal.SIGKILL:
             return self._kill(one)
         if one.pid is not None:
+            if isinstance(one, Worker) and command.signal == STACKS:
+                one.owed += 1
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one.pid, command.signal)
         return []
 
     def look(self, command: Look) -> list[Event]:
-        """See on a worker's scoreboard when it gave its last sign of life."""
-        counters = self.counters(command.id)
-        return [Seen(command.id, counters.heartbeat)] if counters is not None else []
+        """See on a worker's scoreboard when it gave its last sign of life, and stacks that it could not send."""
+        one = self._family.get(command.id)
+        if not isinstance(one, Worker):
+            return []
+        return [Seen(one.id, one.board.read().heartbeat, one.board.take_dumped())]
 
     def retire(self, command: Retire) -> list[Event]:
         """Let the generation's zygote end after its last worker, and close the listeners that nobody else needs."""
@@ -115,18 +121,20 @@ class Nursery:
             one = self._family.of_pid(pid)
             if one is None:
                 self._guards.ended(pid)
-                code, number = children.collect(pid)
-                events += on_stranger(pid, -(number or 0) if code is None else code)
+                end = children.collect(pid)
+                events += on_stranger(pid, -(end.signal or 0) if end.code is None else end.code)
                 continue
             events += self._hear(one, hearing.LIFE_LIMIT)
             # Not reaped yet, so the number of its group cannot be anybody else's.
             children.kill_group(pid)
             self._deafen(one)
-            self._forget(one)
-            code, number = children.collect(pid)
-            if code is not None and _is_foreign(one):
+            end = children.collect(pid)
+            if isinstance(one, Zygote) and end.code is not None and one.is_foreign():
                 events.append(Failed(one.id, f"python: {interpreter.remedy(one.spec.python)}"))
-            events.append(Exited(one.id, code, number))
+            oom = end.signal == signal.SIGKILL and not one.killed and self._out_of_memory.explains()
+            stacks = one.board.take_dumped() if isinstance(one, Worker) else ""
+            events.append(Exited(one.id, *end, oom, stacks))
+            self._forget(one)
         return events
 
     def counters(self, id: int) -> Counters | None:
@@ -173,19 +181,20 @@ class Nursery:
             msg = "its zygote is gone"
             raise ForkdError(msg)
         spec = zygote.spec
-        upper, lower = channel.pair()
-        with contextlib.closing(lower):
-            worker = Worker(zygote, command.id, command.slot, upper)
-            self._family.add(worker)
-            if lower.fileno() >= _most() - _RESERVE and self._family.is_additional(worker):
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            listeners = self._listeners.acquire_slot(spec, zygote.generation, command.slot)
-            rows = max(_LEAST_ROWS, spec.threads + _SPARE_ROWS if spec.concurrency == "threads" else 0)
-            with scoreboard.created(rows) as board, self.private.opened(spec, worker.id) as private:
-                worker.show(scoreboard.Reader(board))
-                own = {**{one.address: one.sock for one in listeners}, **private}
-                fds = [lower.fileno(), board, *(sock.fileno() for sock in own.values())]
-                zygote.channel.send(hearing.order(worker, list(own)), fds)
+        rows = max(_LEAST_ROWS, spec.threads + _SPARE_ROWS if spec.concurrency == "threads" else 0)
+        with scoreboard.created(rows) as board:
+            reader = scoreboard.Reader(board)
+            upper, lower = channel.pair()
+            with contextlib.closing(lower):
+                worker = Worker(zygote, command.id, command.slot, upper, reader)
+                self._family.add(worker)
+                if lower.fileno() >= _most() - _RESERVE and self._family.is_additional(worker):
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                listeners = self._listeners.acquire_slot(spec, zygote.generation, command.slot)
+                with self.private.opened(spec, worker.id) as private:
+                    own = {**{one.address: one.sock for one in listeners}, **private}
+                    fds = [lower.fileno(), board, *(sock.fileno() for sock in own.values())]
+                    zygote.channel.send(hearing.order(worker, list(own)), fds)
         self._selector.watch(upper, partial(self._hear, worker, hearing.TURN_LIMIT))
         return []
 
@@ -241,6 +250,7 @@ class Nursery:
     def _kill(self, one: Offspring) -> list[Event]:
         if one.pid is None:
             return self._deafen(one)
+        one.killed = True
         children.kill_group(one.pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(one.pid, signal.SIGKILL)  # in case it has left its group
@@ -287,8 +297,3 @@ def _reason(error: OSError | ForkdError) -> str:
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         return f"too many open files: the launcher may have {_most()} (ulimit -Hn)"
     return str(error)
-
-
-def _is_foreign(one: Offspring) -> bool:
-    """Tell whether a process that has ended never was a zygote's program: it has not even read its first message."""
-    return isinstance(one, Zygote) and one.channel.unread and not one.imported and not one.failed

@@ -20,10 +20,11 @@ class Offspring:
     """One incarnation, from its command to its Exited.
 
     `pid` is None for a worker that has not announced itself. `heard` counts its messages, `failed` says
-    that one of them was its last words, and `deaf` that its channel has ended or is not listened to any more.
+    that one of them was its last words, `deaf` that its channel has ended or is not listened to any more, and
+    `killed` that the launcher has sent it KILL.
     """
 
-    __slots__ = ("channel", "deaf", "failed", "generation", "heard", "id", "pid", "spec")
+    __slots__ = ("channel", "deaf", "failed", "generation", "heard", "id", "killed", "pid", "spec")
 
     def __init__(self, id: int, spec: ServiceSpec, generation: int, channel: Channel) -> None:
         self.id = id
@@ -32,7 +33,7 @@ class Offspring:
         self.channel = channel
         self.pid: int | None = None
         self.heard = 0
-        self.deaf = self.failed = False
+        self.deaf = self.failed = self.killed = False
 
     def close(self) -> None:
         """Close what the launcher holds of it."""
@@ -48,35 +49,36 @@ class Zygote(Offspring):
         super().__init__(id, spec, generation, channel)
         self.imported = False
 
+    def is_foreign(self) -> bool:
+        """Tell of one that has ended whether it never was a zygote's program: it did not read its first message."""
+        return self.channel.unread and not self.imported and not self.failed
+
 
 class Worker(Offspring):
-    """A worker, or what may become one; `zygote` is the id of the one that looks after it, at first its parent.
+    """A worker, or what may become one.
 
-    `names` are those of its counters, once it has told them.
+    `zygote` is the id of the one that looks after it, at first its parent, `names` are those of its counters, once it
+    has told them, and `owed` is how often it was asked for its stacks and has not sent them.
     """
 
-    __slots__ = ("_board", "names", "slot", "zygote")
+    __slots__ = ("board", "names", "owed", "slot", "zygote")
 
-    def __init__(self, parent: Zygote, id: int, slot: int, channel: Channel) -> None:
+    def __init__(self, parent: Zygote, id: int, slot: int, channel: Channel, board: Reader) -> None:
         super().__init__(id, parent.spec, parent.generation, channel)
         self.zygote = parent.id
         self.slot = slot
+        self.board = board
         self.names: tuple[Name, ...] = ()
-        self._board: Reader | None = None
+        self.owed = 0
 
-    def show(self, board: Reader) -> None:
-        """Keep its scoreboard."""
-        self._board = board
-
-    def counters(self) -> Counters | None:
+    def counters(self) -> Counters:
         """Read its scoreboard."""
-        return self._board.read(self.names) if self._board else None
+        return self.board.read(self.names)
 
     def close(self) -> None:
         """Close what the launcher holds of it."""
         super().close()
-        if self._board is not None:
-            self._board.close()
+        self.board.close()
 
 
 class Family:
@@ -106,9 +108,9 @@ class Family:
     def remove(self, one: Offspring) -> None:
         """Forget it but for its counts, and close what the launcher holds of it."""
         del self._by_id[one.id]
-        if isinstance(one, Worker) and (last := one.counters()):
+        if isinstance(one, Worker):
+            past, last = self._past.get(one.spec.name, NOTHING), one.counters()
             # What it had begun, nobody does any more.
-            past = self._past.get(one.spec.name, NOTHING)
             self._past[one.spec.name] = scoreboard.total([past, last._replace(in_flight=0)])
         if one.pid is not None:
             del self._by_pid[one.pid]
@@ -124,8 +126,7 @@ class Family:
 
     def totals(self, service: str) -> Counters:
         """Add up what a service's workers have done, the dead ones too."""
-        workers = [one for one in self if isinstance(one, Worker) and one.spec.name == service]
-        living = [counters for one in workers if (counters := one.counters())]
+        living = [one.counters() for one in self if isinstance(one, Worker) and one.spec.name == service]
         return scoreboard.total([self._past.get(service, NOTHING), *living])
 
     def unannounced(self) -> list[Worker]:

@@ -11,6 +11,8 @@ from forkd.threadgroup.group import ThreadGroup
 from forkd.threadgroup.timers import Done, Timer
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from forkd.threadgroup.engine import Engine
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "passes",
     "prepare",
     "strays",
+    "suspended",
 ]
 
 DEFAULT_LIMITS = {"eventlet": 1000, "threads": 32}
@@ -58,6 +61,14 @@ def after_fork(concurrency: str) -> None:
 def strays(concurrency: str) -> list[str]:
     """Return the names of the threads that run beside the calling one and would not survive a fork."""
     return _engine(concurrency).strays()
+
+
+def suspended(concurrency: str) -> list[tuple[str, FrameType]]:
+    """Return the name and the innermost frame of each thread that the interpreter does not know: the green ones.
+
+    But for the calling one, whose frames are those of its native thread. It neither waits nor runs anything.
+    """
+    return _engine(concurrency).suspended()
 
 
 def create(concurrency: str, limit: int | None = None) -> ThreadGroup:

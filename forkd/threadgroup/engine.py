@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 _log = logging.getLogger("forkd.threadgroup")
 
@@ -108,6 +109,10 @@ class Engine(ABC):
     @abstractmethod
     def strays(self) -> list[str]:
         """See `forkd.threadgroup.strays`."""
+
+    @abstractmethod
+    def suspended(self) -> list[tuple[str, FrameType]]:
+        """See `forkd.threadgroup.suspended`."""
 
     @abstractmethod
     def thread(self, task: Task, on_end: Callable[[Thread], object]) -> Thread:

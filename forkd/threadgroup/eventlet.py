@@ -23,6 +23,7 @@ with warnings.catch_warnings():
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 _select = eventlet.patcher.original("select")
 
@@ -224,9 +225,11 @@ class EventletEngine(Engine):
 
     def strays(self) -> list[str]:
         """As in `Engine`: greenlets that have begun or are about to, by the name of what they run."""
-        own = {hub.greenlet for hub in [*_buried, eventlet.hubs.get_hub()]} | {greenlet.getcurrent()}
-        alive = [each for each in gc.get_objects() if isinstance(each, greenlet.greenlet) and not each.dead]
-        return [_name(each) for each in alive if each not in own and each.parent is not None]
+        return [_name(each) for each in _others()]
+
+    def suspended(self) -> list[tuple[str, FrameType]]:
+        """As in `Engine`; the hub itself is none of them."""
+        return [(_name(each), each.gr_frame) for each in _others() if each.gr_frame is not None]
 
     def thread(self, task: Task, on_end: Callable[[Thread], object]) -> Thread:
         """As in `Engine`."""
@@ -273,11 +276,22 @@ def _silence_fork() -> None:
         warn.__code__ = (lambda: None).__code__
 
 
+def _others() -> list[Any]:
+    """Return the greenlets that have begun or are about to, but for the hubs' and the calling one."""
+    own = {hub.greenlet for hub in [*_buried, eventlet.hubs.get_hub()]} | {greenlet.getcurrent()}
+    alive = [each for each in gc.get_objects() if isinstance(each, greenlet.greenlet) and not each.dead]
+    return [each for each in alive if each not in own and each.parent is not None]
+
+
 def _name(green: Any) -> str:
     if isinstance(green, GreenThread):
         return green.name
-    frame = green.gr_frame
-    return frame.f_code.co_qualname if frame is not None else type(green).__name__
+    frame, name = green.gr_frame, type(green).__name__
+    while frame is not None:
+        if frame.f_globals.get("__name__") != eventlet.greenthread.__name__:  # whose frame is the outermost one
+            name = frame.f_code.co_qualname
+        frame = frame.f_back
+    return str(name)
 
 
 ENGINE = EventletEngine()

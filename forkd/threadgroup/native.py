@@ -14,6 +14,7 @@ from forkd.threadgroup.engine import Engine, Stopped, Task, Thread, is_patched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 _here = threading.local()  # `thread`: the calling thread's own NativeThread
 
@@ -175,6 +176,10 @@ class NativeEngine(Engine):
     def strays(self) -> list[str]:
         """As in `Engine`."""
         return [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
+
+    def suspended(self) -> list[tuple[str, FrameType]]:
+        """As in `Engine`: the interpreter knows all of its threads."""
+        return []
 
     def thread(self, task: Task, on_end: Callable[[Thread], object]) -> Thread:
         """As in `Engine`."""

@@ -16,6 +16,7 @@ import forkd
 from forkd import assembly, logs, process, rehearsal, threadgroup, worker
 from forkd.channel import PROTOCOL
 from forkd.config import decode
+from forkd.core.commands import STACKS
 from forkd.errors import ChannelClosed, ProtocolError
 from forkd.undertaker import Undertaker
 from forkd.zygote import Life, Zygote, open_listeners
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from forkd.service import Service
 
 _FOR_WORKERS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-_HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+_HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, STACKS)
 _LAST_MOMENT = 5  # seconds that exit functions of the service's code may take
 
 
@@ -132,7 +133,7 @@ def _import(life: Life, load: Callable[[ServiceSpec], Callable[[], Service]]) ->
     return build
 
 
-def _do_nothing_on(*numbers: signal.Signals) -> None:
+def _do_nothing_on(*numbers: int) -> None:
     # Not SIG_IGN, which programs that the code runs would inherit.
     for number in numbers:
         signal.signal(number, _nothing)

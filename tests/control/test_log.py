@@ -57,6 +57,16 @@ def test_each_line_of_a_traceback_is_a_line_and_no_terminal_is_steered(pipe):
     ]
 
 
+def test_each_of_many_stacks_has_as_much_room_as_one_message(pipe):
+    read, write = pipe
+    stacks = [f"Thread {number}\n  innermost\n" + "  frame\n" * 50 for number in range(20)]
+    Log(fd=write).info("\n".join(["pid 7 exited", *stacks]))
+    lines = [line.partition(": ")[2] for line in written(read).splitlines()]
+    assert [line for line in lines if line.startswith("Thread")] == [f"Thread {number}" for number in range(20)]
+    assert lines.count("  innermost") == 20
+    assert len([line for line in lines if line.endswith("more lines")]) == 20
+
+
 def test_a_line_is_never_longer_than_what_a_pipe_takes_at_once(pipe):
     read, write = pipe
     Log(fd=write).info("x" * 10_000)

@@ -337,23 +337,6 @@ def test_code_may_do_to_stderr_what_it_likes(yard, stderr, preload):
     assert yard.until(Exited, worker).code == 0
 
 
-def test_abort_dumps_the_stacks(yard, capfd):
-    source = """
-        class S(forkd.Server):
-            def stop(self, graceful=True):
-                self.a_place_to_be_found()
-            def a_place_to_be_found(self):
-                say("stuck")
-                signal.pause()
-    """
-    worker = yard.worker(yard.zygote(yard.spec(source)))
-    yard.signal(worker, signal.SIGTERM)
-    assert yard.line() == "stuck"
-    yard.signal(worker, signal.SIGABRT)
-    assert yard.until(Exited, worker) == Exited(worker, None, signal.SIGABRT)
-    assert "a_place_to_be_found" in capfd.readouterr().err
-
-
 def test_worker_that_is_told_to_stop_while_it_starts(yard):
     source = """
         say("importing")

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from forkd.core.commands import ReadConfig
-from forkd.core.events import ConfigRead, ConfigRefused, Exited, Reload, Stop
+from forkd.core.events import ConfigRead, ConfigRefused, Exited, Reload, Scale, SignalWorkers, Stop
 from tests.kernel.yard import KILL
 from tests.waiting import until
 
@@ -26,9 +26,12 @@ def test_signals_become_requests(yard):
     assert after(yard, signal.SIGTERM) == [Stop()]
     assert after(yard, signal.SIGINT) == [Stop(quick=True)]  # whichever it is: the second one
     assert after(yard, signal.SIGQUIT) == [Stop(quick=True)]
+    assert after(yard, signal.SIGUSR1) == [SignalWorkers(0, None, None, signal.SIGUSR1)]
+    assert after(yard, signal.SIGTTIN) == [Scale(0, None, 1, relative=True)]
+    assert after(yard, signal.SIGTTOU) == [Scale(0, None, -1, relative=True)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD])
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGCHLD])
 def test_signals_without_a_meaning_are_harmless(yard, number):
     assert after(yard, number) == []
 

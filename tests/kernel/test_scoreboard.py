@@ -97,6 +97,33 @@ def test_threads_without_a_row_share_one():
     assert [sum(rows[word::4]) for word in range(4)] == [200, 200, 200, 100 * 10**9]
 
 
+def test_what_is_dumped_is_taken_once_and_no_number():
+    with scoreboard.created(8) as fd:
+        reader = Reader(fd)
+        assert reader.take_dumped() == ""
+        start = os.lseek(fd, -scoreboard.TAIL, os.SEEK_END)
+        os.write(fd, b"Thread 1")
+        assert reader.take_dumped() == "Thread 1"
+        os.write(fd, b"\nThread \xff")
+        assert reader.take_dumped() == "\nThread \ufffd"
+        assert reader.take_dumped() == ""
+        os.pwrite(fd, bytes(scoreboard.TAIL), start)
+        assert reader.take_dumped() == ""
+        os.pwrite(fd, b"Thread 2", start)
+        assert reader.take_dumped() == "Thread 2"
+        assert reader.read() == scoreboard.NOTHING
+        reader.close()
+
+
+def test_a_dump_ends_with_its_board():
+    with scoreboard.created(8) as fd:
+        os.lseek(fd, -scoreboard.TAIL, os.SEEK_END)
+        assert os.write(fd, b"x" * 100_000) == scoreboard.TAIL
+        reader = Reader(fd)
+        assert reader.take_dumped() == "x" * scoreboard.TAIL
+        reader.close()
+
+
 def test_size_is_sealed():
     fd = scoreboard.create(8)
     reader = Reader(fd)

@@ -8,6 +8,7 @@ import os
 import posix
 import resource
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -352,6 +353,24 @@ def test_strays_are_named(engine):
     group.sleep(0.01)
     (stray,) = threadgroup.strays(engine)
     assert stray.endswith("sleep")
+
+
+def test_green_threads_are_seen_where_they_wait(engine):
+    group = threadgroup.create(engine)
+
+    def a_place_to_be_found():
+        group.sleep(LONG)
+
+    group.add_thread(a_place_to_be_found)
+    group.add_thread(print).stop()  # which never begins
+    if engine == "eventlet":
+        sys.modules["eventlet"].spawn(a_place_to_be_found)
+    group.sleep(0.01)
+    found = threadgroup.suspended(engine)
+    assert len(found) == (2 if engine == "eventlet" else 0)
+    for name, frame in found:
+        assert name.endswith("a_place_to_be_found")
+        assert any("a_place_to_be_found" in line for line in traceback.format_stack(frame))
 
 
 def test_idle_threads_wake_nobody(engine):
