@@ -23,7 +23,7 @@ from forkd import tallies
 from forkd.tallies import KINDS, OTHER, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from forkd.tallies import Kind, Name
 
@@ -126,11 +126,12 @@ class Reader:
 class Row:
     """The counters of one OS thread, `at` a word of the board; only that thread calls it, so it takes no lock."""
 
-    __slots__ = ("_words", "at")
+    __slots__ = ("_on_finish", "_words", "at")
 
-    def __init__(self, words: memoryview, at: int) -> None:
+    def __init__(self, words: memoryview, at: int, on_finish: Callable[[], object] | None) -> None:
         self._words = words
         self.at = at
+        self._on_finish = on_finish
 
     def started(self) -> None:
         """Count a request as begun."""
@@ -143,6 +144,8 @@ class Row:
         if failed:
             words[at + _ERRORS] += 1
         words[at + _FINISHED] += 1
+        if self._on_finish is not None:
+            self._on_finish()
 
 
 class _SharedRow(Row):
@@ -150,8 +153,8 @@ class _SharedRow(Row):
 
     __slots__ = ("_lock",)
 
-    def __init__(self, words: memoryview, at: int) -> None:
-        super().__init__(words, at)
+    def __init__(self, words: memoryview, at: int, on_finish: Callable[[], object] | None) -> None:
+        super().__init__(words, at, on_finish)
         self._lock = allocate_lock()
 
     def started(self) -> None:
@@ -194,10 +197,13 @@ def loose(kind: str) -> Record:
 class Board:
     """The worker's end: a row for each OS thread, the last row shared by those for whom none is left, and records."""
 
-    __slots__ = ("_free", "_lock", "_records", "_room", "_rows", "_shared", "_words")
+    __slots__ = ("_free", "_lock", "_on_finish", "_records", "_room", "_rows", "_shared", "_words")
 
-    def __init__(self, fd: int | None = None) -> None:
-        """Map the board `fd`, which is closed with that; None: a board in private memory, of no use to others."""
+    def __init__(self, fd: int | None = None, on_finish: Callable[[], object] | None = None) -> None:
+        """Map the board `fd`, which is closed with that; None: a board in private memory, of no use to others.
+
+        `on_finish` is called by the thread that counts a request as done, each time.
+        """
         if fd is None:
             view = memoryview(bytearray(_size(_PRIVATE_ROWS)))
             view[: _HEADER * _WORD] = _header(_PRIVATE_ROWS)
@@ -205,10 +211,11 @@ class Board:
             view = memoryview(mmap.mmap(fd, 0))
             os.close(fd)
         self._words = view.cast("Q")
+        self._on_finish = on_finish
         rows = self._words[_ROWS]
         after = _HEADER + _ROW * rows
         self._free = [_HEADER + _ROW * row for row in reversed(range(rows - 1))]
-        self._shared = _SharedRow(self._words, after - _ROW)
+        self._shared = _SharedRow(self._words, after - _ROW, on_finish)
         self._rows: dict[int, Row] = {}
         self._room = range(after, after + self._words[_RECORDS])
         self._records: dict[Name, Record] = {}
@@ -245,7 +252,7 @@ class Board:
                 self._take_back()
             if not self._free:
                 return self._shared
-            row = self._rows[thread] = Row(self._words, self._free.pop())
+            row = self._rows[thread] = Row(self._words, self._free.pop(), self._on_finish)
             return row
 
     def _take_back(self) -> None:

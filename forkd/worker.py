@@ -19,17 +19,17 @@ from forkd import assembly, channel, logs, process, threadgroup
 from forkd.channel import Channel
 from forkd.core.spec import ServiceSpec
 from forkd.errors import ChannelClosed, ForkdError, ProtocolError
-from forkd.scoreboard import Board
 from forkd.service import Inheritance, Service, WorkerIdentity
 from forkd.signals import Signals
 from forkd.stacks import Stacks
+from forkd.vitals import Vitals
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from forkd.scoreboard import Board
     from forkd.threadgroup import Event
 
-HEARTBEAT = 1.0  # seconds
 _NOT_USERS = ("<frozen ", os.path.dirname(__file__), os.path.dirname(importlib.__file__))
 
 _log = logging.getLogger("forkd.worker")
@@ -69,8 +69,10 @@ def live(birth: Birth) -> int:
         _let_forks_go(birth, signals, stacks)
         build = birth.build or assembly.load(birth.spec)
         logs.to_stderr(f"{birth.spec.name}/{birth.identity.slot}")
-        service = _start(birth, build, signals)
+        vitals = Vitals(birth.belongings.board, birth.spec, to)
+        service = _start(birth, build, signals, vitals.board)
         to.send({"type": "ready", "counters": service.board.names()})
+        service.thread_group.add_timer(vitals.interval, vitals.beat)
         _serve(service, signals, to)
     except ChannelClosed:
         return 1  # nobody wants this worker any more
@@ -120,11 +122,10 @@ def _let_forks_go(birth: Birth, signals: Signals, stacks: Stacks) -> None:
     os.register_at_fork(before=hold_back, after_in_parent=go_on, after_in_child=let_go)
 
 
-def _start(birth: Birth, build: Callable[[], Service], signals: Signals) -> Service:
+def _start(birth: Birth, build: Callable[[], Service], signals: Signals, board: Board) -> Service:
     """Make the service and start it; when this returns it serves."""
     service = build()
     identity = WorkerIdentity(os.uname().nodename, birth.spec.name, birth.identity.slot, birth.identity.id)
-    board = Board(birth.belongings.board)  # which gives the first sign of life
     service.adopt(Inheritance(birth.belongings.listeners, board, identity, birth.spec.stop_timeout))
     # Until here a signal ends the worker at once, for it serves nobody. From here on it is heeded when all is started.
     signals.install((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
@@ -150,7 +151,6 @@ def describe(error: BaseException) -> str:
 
 def _serve(service: Service, signals: Signals, to: Channel) -> None:
     """Return when the service has stopped, or a QUIT cuts its drain short."""
-    service.thread_group.add_timer(HEARTBEAT, service.board.beat)
     # None of the service's threads, whose stop awaits all of them. The main one is kept free for what comes next.
     own = threadgroup.create(service.concurrency)
     ended = own.event()

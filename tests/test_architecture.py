@@ -42,7 +42,7 @@ LAYERS = (
     ("forkd.claim", "forkd.logs", "forkd.periodic", "forkd.server", "forkd.service"),
     ("forkd.rpc", "forkd.wsgi"),
     ("forkd.assembly",),
-    ("forkd.rehearsal", "forkd.stacks", "forkd.worker"),
+    ("forkd.rehearsal", "forkd.stacks", "forkd.vitals", "forkd.worker"),
     ("forkd.zygote",),
     ("forkd.config", "forkd.control", "forkd.ops"),
     ("forkd.borrowed_signals", "forkd.daemon", "forkd.embedded"),

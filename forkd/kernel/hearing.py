@@ -8,7 +8,7 @@ import forkd
 from forkd import tallies
 from forkd.channel import PROTOCOL
 from forkd.config import decode
-from forkd.core.events import Draining, Failed, Ready, Seen, Started
+from forkd.core.events import Draining, Failed, Ready, Recycle, Seen, Started
 from forkd.errors import ProtocolError
 from forkd.kernel.offspring import Offspring, Worker, Zygote
 
@@ -80,6 +80,8 @@ def _from_worker(worker: Worker, kind: str, message: Message) -> Event:
             return Ready(worker.id)
         case "draining":
             return Draining(worker.id)
+        case "recycle":
+            return Recycle(worker.id, _text(message, "reason"))
         case "dumped":
             return Seen(worker.id, worker.board.read().heartbeat, _text(message, "stacks"))
         case _:

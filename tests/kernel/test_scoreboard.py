@@ -97,6 +97,16 @@ def test_threads_without_a_row_share_one():
     assert [sum(rows[word::4]) for word in range(4)] == [200, 200, 200, 100 * 10**9]
 
 
+def test_whoever_counts_a_request_as_done_is_told():
+    told = []
+    board = Board(None, lambda: told.append(threading.get_ident()))
+    row = board.row()
+    row.started()
+    assert told == []
+    row.finished(0.1, True)
+    assert told == [threading.get_ident()]
+
+
 def test_what_is_dumped_is_taken_once_and_no_number():
     with scoreboard.created(8) as fd:
         reader = Reader(fd)
