@@ -57,7 +57,7 @@ def as_wanted(picture: dict[str, Any]) -> bool:
 
 
 def lines(picture: dict[str, Any], paint: table.Paint) -> Iterable[str]:
-    """Yield the picture as people read it; of a service that was asked for, with its tasks and its slots' last exits."""
+    """Yield the picture as people read it; of a service that was asked for with tasks, health and last exits."""
     yield from _head(picture["forkd"])
     services = picture["services"]
     if services:
