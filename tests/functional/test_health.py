@@ -88,7 +88,9 @@ def test_a_worker_that_recovers_in_time_stays(forkd: Installed) -> None:
 
 def test_checks_are_not_counted_as_requests(forkd: Installed, concurrency: str) -> None:
     start(forkd, workers=1, concurrency=concurrency)
+    until(lambda: forkd.service()["workers"][0]["health"], what="a check")
     forkd.get()
+    until(lambda: forkd.service()["workers"][0]["requests"], what="the request, which is counted after its answer")
     (worker,) = forkd.service()["workers"]
     assert (worker["requests"], worker["errors"]) == (1, 0)
 
