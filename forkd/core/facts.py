@@ -71,7 +71,7 @@ def _draining(state: State, service: Service, worker: Incarnation, now: float) -
     spec = service.generations[worker.generation].spec
     worker.phase, worker.draining, worker.deadline = STOPPING, True, now + spec.stop_timeout
     state.tell("draining", service, worker)
-    if spec.restart.policy == "always":
+    if spec.restart.policy == "always" and not worker.hung:  # that is counted already
         if worker.ready_at is None:
             failures.of_start(state, service, worker, "was told to stop before it was ready", now)
         else:
@@ -97,7 +97,7 @@ def _exited(state: State, service: Service, one: Incarnation, fact: Exited, now:
     del service.workers[one.id]
     service.slot(one.slot).exits.append(end)
     policy = service.generations[one.generation].spec.restart.policy
-    if one.asked or (one.draining and policy == "always"):
+    if one.asked or ((one.draining or one.hung) and policy == "always"):
         return  # counted already, as far as it counts
     done = policy == "on-failure" and fact.code == 0 and not one.hung
     if (done or policy == "never") and all(worker.slot != one.slot for worker in service.workers.values()):

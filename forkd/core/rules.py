@@ -48,6 +48,7 @@ def apply(state: State, service: Service, now: float) -> Iterator[Command]:
     """
     yield from _send_owed(service)
     if not (service.active or service.at_rest) and order.is_held(state, service):
+        ladder.hurry(service, now)
         yield from ladder.climb(service, now)
         return
     if not service.active:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import pytest
+
 from forkd.core.commands import HUP, KILL, TERM, ReadConfig, Retire, Signal, Spawn
-from forkd.core.events import Draining, Exited, Failed, Ready, Reload, Restart, Started, Stop
+from forkd.core.events import Draining, Exited, Failed, Ready, Reload, Restart, Seen, Started, Stop
+from forkd.core.spec import RestartSpec
+from forkd.core.vigil import CONFIRM
 from tests.core.puppet import Puppet, service
 
 
@@ -222,3 +228,29 @@ def test_a_rollback_fills_at_once_what_died_during_the_roll() -> None:
     assert world.slots() == {}
     world.tell(Failed(world.zygote(2), "KeyError"), Exited(world.zygote(2), 1, None))
     assert world.slots() == {0: ("ready", 1)}
+
+
+def test_the_time_of_a_retired_zygote_runs_while_what_comes_after_it_stops_too() -> None:
+    world = Puppet(service("db", kill_timeout=2), service(after=("db",)))
+    world.lingering.add(1)
+    world.stubborn.add(TERM)
+    world.tell(Stop(1, "db"))
+    world.tell(Stop(2, "shop"))
+    world.tell(Exited(world.worker(name="db"), 0, None))
+    world.take()
+    world.advance(2)
+    assert world.take() == [Signal(world.zygote(1, "db"), KILL)]
+
+
+@pytest.mark.parametrize("last", [Draining, partial(Exited, code=None, signal=11)])
+def test_a_worker_that_goes_when_it_was_just_found_to_hang_has_failed_once(last) -> None:
+    world = Puppet(service(hang_timeout=5, restart=RestartSpec(delay=1, factor=3)))
+    worker = world.worker()
+    world.hung_since[worker] = 0.0
+    world.advance(5)
+    world.now += CONFIRM
+    world.tell(Seen(worker, 0.0), last(worker))
+    assert world.status()["restarts"] == 1
+    world.take()
+    world.advance(1)
+    assert len(world.take(Spawn)) == 1
