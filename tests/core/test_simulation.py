@@ -25,6 +25,7 @@ def test_every_invariant_holds_in_every_history(part):
     assert exercised >= {f"event: {kind.__name__}" for kind in events.Event.__args__}
     assert exercised >= {f"command: {kind.__name__}" for kind in commands.Command.__args__}
     assert exercised >= {"reload: rolled out", "reload: rolled back", "fault: worker died", "fault: zygote died"}
+    assert "ended by itself" in exercised
 
 
 def test_every_invariant_holds_where_few_workers_may_start_at_once(monkeypatch):

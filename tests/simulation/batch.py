@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.simulation.history import History
-from tests.simulation.orders import Violation
+from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,6 +28,7 @@ FAULTS = {
     "exits unasked": 0.2,
     "drains unasked": 0.3,
     "hangs": 0.3,
+    "ends when found to hang": 0.3,
     "recycles": 0.3,
     "fails its healthcheck": 0.2,
     "slow drain": 0.3,
@@ -45,19 +46,21 @@ FAULTS = {
     "draining lost": 0.3,
     "recycle lost": 0.3,
     "health lost": 0.3,
-    "seen lost": 0.3,
+    "seen lost": 0.5,
     "message doubled": 0.2,
     "message late": 0.1,
     # the machine, and the configuration
     "wakes early": 0.1,
     "oversleeps": 0.02,
     "machine sleeps": 0.02,
+    "machine sleeps between two looks": 0.5,
     "slow read": 0.3,
     "configuration refused": 0.4,
 }
 
-
 SLOW_TO_GO = ("slow drain", "endless drain", "ignores TERM")
+TOLD = ("fails at start", "drains unasked", "recycles", "fails its healthcheck", "dies of HUP")  # and that can be lost
+HANGING = ("hangs", "machine sleeps between two looks", "ends when found to hang")
 
 
 class Faults:
@@ -89,7 +92,7 @@ class Faults:
 
 
 def _draw(rng: Random) -> dict[str, float]:
-    """Draw for a history: calm, a little of all, workers that are slow to go, or much of a few kinds."""
+    """Draw for a history: calm, a little of all, workers that are slow to go, lost words, hangs, much of a few kinds."""
     shape = rng.random()
     if shape < 0.25:
         return {}
@@ -97,5 +100,10 @@ def _draw(rng: Random) -> dict[str, float]:
         return {kind: rate * 0.2 for kind, rate in FAULTS.items()}
     if shape < 0.58:
         return dict.fromkeys(SLOW_TO_GO, 0.7)
+    if shape < 0.66:
+        lost = [kind for kind in FAULTS if kind.endswith(" lost")]
+        return {kind: FAULTS[kind] for kind in (*TOLD, *lost)}
+    if shape < 0.74:
+        return dict.fromkeys(HANGING, 0.5)
     kinds = rng.sample(sorted(FAULTS), rng.randint(1, 8))
     return {kind: FAULTS[kind] * rng.choice((0.3, 1.0, 2.0)) for kind in kinds}

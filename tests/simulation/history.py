@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from forkd.core import events, loop
 from forkd.core.spec import RecycleSpec
 from forkd.core.supervisor import Supervisor
-from tests.simulation import reloads
-from tests.simulation.orders import Violation
+from tests.simulation import recovery, reloads
 from tests.simulation.script import Script
+from tests.simulation.violation import Violation
 from tests.simulation.watch import Watch
 from tests.simulation.world import SimKernel, Stuck, World
 
@@ -43,7 +43,9 @@ class History:
         self.world = World(seed)
         self.script = Script(self.world)
         config, now = self.world.file, self.world.timeline.now
-        self.watch = Watch(Supervisor(config, now), config, self.world)
+        exit_on_failed = self.world.rng.random() < 0.3
+        self.supervisor = Supervisor(config, now, exit_on_failed=exit_on_failed)
+        self.watch = Watch(self.supervisor, config, self.world, exit_on_failed=exit_on_failed)
         if on_entry is not None:
             self.watch.on_entry = on_entry
         self.kernel = SimKernel(self.world, self._turn)
@@ -103,7 +105,7 @@ class History:
     def _healing(self) -> None:
         trouble = self._missing()
         if trouble is None:
-            if any(life.spec.recycle.age for group in self.watch.ledger.workers.values() for life in group.values()):
+            if any(life.spec.recycle.age for life in self.watch.ledger.lives.now()):
                 self._end()  # where workers come of age it is never quiet
             else:
                 self._phase = self._quiet
@@ -117,7 +119,7 @@ class History:
             raise Violation(f"well, and then without a fault no more: {trouble}")
 
     def _is_quiet(self) -> None:
-        looks = any(life.spec.hang_timeout for group in self.watch.ledger.workers.values() for life in group.values())
+        looks = any(life.spec.hang_timeout for life in self.watch.ledger.lives.now() if life.slot is not None)
         if self._deadline is not None and not looks:
             raise Violation(f"it still wants to wake up {QUIET:.0f} s after all was well")
         self._end()
@@ -128,71 +130,25 @@ class History:
             self.script.ask(events.Stop, None, self.world.rng.random() < 0.3)
 
     def _only_code_fails(self) -> bool:
-        return self.world.calm and not self.world.healed and not self.watch.ledger.stopping
+        return self.world.calm and not self.world.healed and not self.watch.ledger.wants.stopping
 
     def _shown(self) -> dict[str, dict[str, Any]]:
         return {service["name"]: service for service in self.watch.picture["services"]}
 
     def _missing(self) -> str | None:
-        """Tell what is not as it should be once nothing fails any more; None if all is well."""
-        ledger, world = self.watch.ledger, self.world
-        if ledger.stopping:
-            return None if self.watch.done else "it does not stop"
-        unanswered = ledger.tickets.keys() - self.watch.answers.keys()
-        if unanswered or ledger.asked_to_read or ledger.reading is not None:
-            return f"unanswered are {[ledger.tickets[number].request for number in sorted(unanswered)]}"
-        shown = self._shown()
-        if shown.keys() != ledger.configured.keys():
-            return f"there are {sorted(shown)}, configured are {sorted(ledger.configured)}"
-        for name, service in shown.items():
-            if name in ledger.stopped:
-                if service["state"] != "stopped":
-                    return f"{name} is {service['state']}, not stopped"
-                continue
-            if name in ledger.given_up or self._waits(name):
-                continue
-            if (name, service["generation"]) not in ledger.generations:
-                return f"of {name} nothing has begun: what was stopped goes first"
-            spec = ledger.generations[name, service["generation"]]
-            serving = [w.slot for w in world.workers.values() if w.zygote.spec.name == name and w.serving]
-            if self._renewed and spec != ledger.configured[name]:
-                return f"{name} runs with {spec} instead of {ledger.configured[name]}"
-            if any(
-                w.hung_at is not None and w.alive and w.zygote.spec.name == name and w.zygote.spec.hang_timeout
-                for w in world.workers.values()
-            ):
-                return f"of {name} one hangs"
-            lives = [*ledger.living(name), *(z for z in ledger.zygotes.get(name, {}).values() if z.leaving)]
-            if any(life.leaving or not life.ready for life in lives):
-                return f"of {name} some come or go"
-            slots = sorted(ledger.slots(name, service["generation"]))
-            if sorted(serving) != slots or {service["ready"], service["wanted"]} != {len(slots)}:
-                return f"{name} has {sorted(serving)}, shown as {service['ready']} of {service['wanted']}"
-            zygotes = [z for z in world.zygotes.values() if z.alive and z.spec.name == name]
-            imported = [ledger.lives[z.id].ready for z in zygotes]
-            well = "running" if slots or not ledger.sizes[name, service["generation"]] else "stopped"
-            if service["state"] != well or len(imported) != 1 or None in imported:
-                return f"{name} is {service['state']}: {service['error']}"
-        return None
-
-    def _waits(self, name: str) -> bool:
-        """Tell whether a service waits for ever, for one that was stopped or given up."""
-        ledger = self.watch.ledger
-        if name in ledger.begun:
-            return False
-        after = ledger.specs[name, ledger.current(name)].after
-        undone = {service for service, _ in ledger.undone}
-        return any(ledger.stops(other) or other in undone or self._waits(other) for other in after)
+        return recovery.missing(self.watch, self.world, renewed=self._renewed)
 
     def _check_end(self) -> None:
         ledger = self.watch.ledger
         if self.world.alive() or any(life.exited is None for life in ledger.lives.values()):
             raise Violation(f"done, and alive are {self.world.alive()}")
-        if not ledger.stopping:
+        if not ledger.wants.stopping:
             raise Violation("done without being told to stop")
+        if self.supervisor.failed != self.watch.ended_by_itself:
+            raise Violation(f"it has failed: {self.supervisor.failed}, but {self.watch.ended_by_itself} is true")
         if ledger.generations.keys() != ledger.retired.keys():
             raise Violation(f"not retired: {sorted(ledger.generations.keys() - ledger.retired.keys())}")
-        if ledger.tickets.keys() != self.watch.answers.keys():
-            raise Violation(f"without an answer: {sorted(ledger.tickets.keys() - self.watch.answers.keys())}")
+        if ledger.wants.tickets.keys() != self.watch.answers.keys():
+            raise Violation(f"without an answer: {sorted(ledger.wants.tickets.keys() - self.watch.answers.keys())}")
         if not self.watch.told_of_every_end():
             raise Violation("an exit was not told")

@@ -6,406 +6,283 @@ Kept apart from the World: the supervisor can only be blamed for what it could k
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from forkd.core import commands, events
-from tests.simulation.waits import Waits
+from tests.simulation.ends import Ends
+from tests.simulation.life import Life
+from tests.simulation.lives import Lives
+from tests.simulation.wants import Wants
 
 if TYPE_CHECKING:
     from forkd.core.spec import Config, ServiceSpec
+    from tests.simulation.wants import Request
 
 LATE = 1.0  # a wake-up later than this must not be held against a process
 
 
-Request = events.Reload | events.Restart | events.Stop | events.Scale | events.SignalWorkers
-
-
-class Asked(NamedTuple):
-    """A request of an operator, and when it was made."""
-
-    request: Request
-    at: float
-
-
-class Life:
-    """What the supervisor knows of one incarnation: the instants (seconds) of what it was told and ordered.
-
-    In its present phase it has `pardon` seconds more than its timeout at least, and `slack` at most, because the
-    launcher or the machine stood still; `doubtful` is set once something happened for which the supervisor may have wanted its end.
-    `due`: it is to be replaced though it serves. `beat` is its last known sign of life, `silent` when it was first found
-    to have given none for too long.
-    """
-
-    __slots__ = ("beat", "born", "doubtful", "draining", "due", "exited", "failed", "generation", "hung", "id", "pardon",
-                 "ready", "signals", "silent", "slack", "slot", "spec", "started", "zygote")  # fmt: skip
-
-    def __init__(self, id: int, generation: int, spec: ServiceSpec, born: float) -> None:
-        self.id, self.generation, self.spec, self.born = id, generation, spec, born
-        self.slot: int | None = None
-        self.zygote: int | None = None
-        self.started: float | None = None
-        self.ready: float | None = None
-        self.failed: float | None = None
-        self.draining: float | None = None
-        self.exited: float | None = None
-        self.signals: dict[int, float] = {}
-        self.pardon = self.slack = 0.0
-        self.doubtful = self.due = self.hung = False
-        self.beat = born
-        self.silent: float | None = None
-
-    def enter_phase(self) -> None:
-        """Begin to count anew how long it has had."""
-        self.pardon = self.slack = 0.0
-
-    @property
-    def service(self) -> str:
-        """Whose it is."""
-        return self.spec.name
-
-    @property
-    def asked(self) -> bool:
-        """Whether the launcher told it to stop, for another reason than that it hangs."""
-        return (commands.TERM in self.signals and not self.hung) or commands.QUIT in self.signals
-
-    @property
-    def leaving(self) -> bool:
-        """Whether it is on its way out, asked or not."""
-        return self.draining is not None or bool(self.signals.keys() - {commands.HUP})
-
-    @property
-    def replaced_in_any_case(self) -> bool:
-        """Whether its slot is free as soon as it stops of its own accord, however it ends."""
-        return self.spec.restart.policy == "always"
-
-    @property
-    def serving(self) -> bool:
-        """Whether it serves, as far as one can know."""
-        return self.ready is not None and not self.leaving
-
-    def __str__(self) -> str:
-        what = "zygote" if self.slot is None else f"slot {self.slot}"
-        return f"{self.service} {what} #{self.id} of generation {self.generation}"
-
-
 class Ledger:
-    """All lives, the living ones by service; what operators asked for; what the configuration says."""
+    """All lives, what operators want, how lives ended; and what has become of generations and services."""
 
     def __init__(self, config: Config) -> None:
-        self.runtime_dir = config.runtime_dir
-        self.configured = {spec.name: spec for spec in config.services}
-        self.lives: dict[int, Life] = {}
-        self.workers: dict[str, dict[int, Life]] = {}  # the living ones
-        self.zygotes: dict[str, dict[int, Life]] = {}
+        self.wants = Wants(config)
+        self.ends = Ends()
+        self.lives = Lives()
         self.generations: dict[tuple[str, int], ServiceSpec] = {}
-        self.settled: dict[str, int] = {}  # the generation that a roll starts from, as the supervisor shows it
-        self.rolled: set[tuple[str, int]] = set()
-        self.fresh: set[str] = set()  # services that had nothing to roll from when their spec was read
         self.retired: dict[tuple[str, int], float] = {}
         self.closed: set[str] = set()  # services that were retired because they stop
-        self.emptied: dict[tuple[str, int], float] = {}  # when the last worker of a generation died
-        self.waits = Waits()
-        self.generation = 1  # the newest that was read
-        self.sizes = {(spec.name, 1): spec.workers for spec in config.services}  # how many workers each is to have
-        self.specs = {(spec.name, 1): spec for spec in config.services}
-        self.owed: Counter[tuple[int, int]] = Counter()  # signals that operators send: to whom, and which
-        self.done: set[tuple[str, int]] = set()  # slots that nobody follows in
-        self.undone: set[tuple[str, int]] = set()  # those of them whose last worker did not end well
-        self.given_up: set[str] = set()  # services that failed for good
-        self.ends: dict[str, list[float]] = {}  # when something of a service failed
         self.begun: set[str] = set()
+        self.leaving: set[str] = set()  # services that were removed and of which something may live
+        self.emptied: dict[tuple[str, int], float] = {}  # when the last worker of a generation died
+        self.newborn: set[int] = set()  # who has announced itself since the last turn
+        self.owed: Counter[tuple[int, int]] = Counter()  # signals that operators send: to whom, and which
         self.awake = 0.0  # no silence before this instant counts
-        self.asked_to_read: list[events.Reload] = []
-        self.reading: list[events.Reload] | None = None
-        self.stopping = False
-        self.stopped: set[str] = set()
-        self.hurried: set[str] = set()  # services to stop at once
-        self.dropped: set[tuple[str, int]] = set()  # generations that were rolled back
-        self.tickets: dict[int, Asked] = {}
-        self.last_request: Asked | None = None
-        self.read_at = 0.0
 
     def order(self, command: commands.Command, now: float) -> None:
         """Write down a command that is about to be performed."""
         match command:
             case commands.ReadConfig():
-                self.reading, self.asked_to_read = self.asked_to_read, []
+                self.wants.reading, self.wants.asked_to_read = self.wants.asked_to_read, []
             case commands.StartZygote(id, generation, spec):
                 self.generations[spec.name, generation] = spec
                 self.begun.add(spec.name)
                 self.retired.pop((spec.name, generation), None)
                 self.closed.discard(spec.name)
-                self.lives[id] = self.zygotes.setdefault(spec.name, {})[id] = Life(id, generation, spec, now)
+                self.lives.begin(Life(id, generation, spec, now))
             case commands.Spawn(id, zygote, slot):
-                parent = self.lives[zygote]
-                self.lives[id] = life = Life(id, parent.generation, parent.spec, now)
-                life.slot, life.zygote = slot, zygote
-                self.workers.setdefault(life.service, {})[id] = life
+                self.lives.begin(Life.of_worker(id, self.lives[zygote], slot, now))
             case commands.Signal(id, number) if self.owed[id, number]:
                 self.owed[id, number] -= 1
             case commands.Signal(id, number):
-                self.lives[id].signals[number] = now
-                self.lives[id].enter_phase()
+                self.lives[id].signalled(number, now)
+                if number == commands.STACKS:
+                    self.lives[id].leaves(now)
             case commands.Retire(service, generation):
                 self.retired[service, generation] = now
-                if self.stops(service):
+                if self.wants.stops(service):
                     self.closed.add(service)
                 self._time_zygotes(service, generation)
+
+    def planned(self) -> None:
+        """Write down, after all commands of a turn, what is gone: if it was stopped it begins anew."""
+        gone = {name for name in self.begun | self.leaving if not self.lives.of(name)}
+        self.begun -= {name for name in gone if self.wants.stops(name)}
+        self.leaving -= gone
+        self.newborn.clear()
 
     def tell(self, event: events.Event, now: float) -> None:
         """Write down an event that the supervisor is about to observe."""
         match event:
-            case events.Recycle() | events.Health() | events.Seen():
-                life = self.lives[event.id]
-                if life.exited is None and life.slot is not None:
-                    self._of_worker(life, event, now)
-            case events.Started() | events.Ready() | events.Failed() | events.Draining() | events.Exited():
+            case events.ConfigRead() | events.ConfigRefused():
+                reading, self.wants.reading = self.wants.reading, None
+                if isinstance(event, events.ConfigRead) and reading is not None and not self.wants.stopping:
+                    self.wants.read_at = now
+                    self._apply(event.config, {request.service for request in reading})
+            case events.Reload() | events.Restart() | events.Stop() | events.Scale() | events.SignalWorkers():
+                self.wants.hear(event, now)
+                self._requested(event)
+            case _:
                 life = self.lives[event.id]
                 if life.exited is None:  # else it comes late
                     self._of_life(life, event, now)
-            case events.ConfigRead() | events.ConfigRefused():
-                reading, self.reading = self.reading, None
-                if isinstance(event, events.ConfigRead) and reading is not None and not self.stopping:
-                    self.read_at = now
-                    self._apply(event.config, {request.service for request in reading})
-            case _:
-                self._requested(event, now)
 
-    def _of_life(self, life: Life, event: events.Event, now: float) -> None:
-        match event:
+    def _of_life(self, life: Life, fact: events.Fact, now: float) -> None:
+        match fact:
             case events.Started():
-                life.started = life.started or now
+                if life.started is None:
+                    life.started = now
+                    self.newborn.add(life.id)
             case events.Ready():
                 if life.started is not None and not life.leaving:
-                    if life.ready is None:
-                        life.ready = life.beat = now
-                    if life.slot is None:
-                        self._doubt({life.service})  # it may serve instead of an older generation
-            case events.Failed():
-                life.failed = life.failed or now
-            case events.Draining():
-                if life.slot is not None and not life.leaving:
-                    if life.replaced_in_any_case:
-                        self.waits.ended(life, now)
-                        if life.ready is None:
-                            self._ended(life, now)
-                    life.enter_phase()
-                    life.draining = now
+                    self._ready(life, now)
             case events.Exited():
-                in_time = life.signals.get(commands.KILL, now) < life.born + life.spec.start_timeout
-                unwanted = life.started is None and life.doubtful and commands.KILL in life.signals and in_time
-                counted = life.asked or unwanted or (life.draining is not None and life.replaced_in_any_case)
-                if life.slot is None or not counted:
-                    self._mark_done(life, event)
-                    if not self._is_done(life, event):
-                        self.waits.ended(life, now, retired=(life.service, life.generation) in self.retired)
-                        self._ended(life, now)
-                life.exited = now
-                self._blame(life)
-                del (self.zygotes if life.slot is None else self.workers)[life.service][life.id]
-                key = life.service, life.generation
-                if not self.populated(*key):
-                    self.emptied[key] = now
-                    if key in self.retired:
-                        self._time_zygotes(*key)
+                self._exited(life, fact, now)
+            case _:
+                if life.slot is not None:
+                    self._of_worker(life, fact, now)
 
-    def _of_worker(self, life: Life, event: events.Recycle | events.Health | events.Seen, now: float) -> None:
-        match event:
+    def _ready(self, life: Life, now: float) -> None:
+        if life.ready is None:
+            life.ready = life.beat = now
+        if life.slot is None:
+            self._doubt({life.service})  # it may serve instead of an older generation
+
+    def _of_worker(self, life: Life, fact: events.Fact, now: float) -> None:
+        match fact:
+            case events.Draining():
+                if not self.maybe_unwanted(life):
+                    self.drains(life, now)
             case events.Recycle():
                 life.due = life.due or life.serving
             case events.Health():
-                if event.unhealthy and life.serving and not life.due:
+                if fact.unhealthy and life.serving and not life.due:
                     life.due = True
-                    self.waits.ended(life, now)
-                    self._ended(life, now)
+                    self.ends.fails(life, now)
             case events.Seen():
-                life.beat = max(life.beat, event.beat_at)
-                silent = life.serving and max(life.beat, self.awake) + life.spec.hang_timeout <= now
-                life.silent = (now if life.silent is None else life.silent) if silent else None
+                life.seen(fact.beat_at, self.awake, now)
 
-    def _ended(self, life: Life, now: float) -> None:
-        self.ends.setdefault(life.service, []).append(now)
+    def drains(self, life: Life, now: float) -> None:
+        """Write down that a worker stops of its own accord, as it said or the supervisor tells."""
+        if life.leaving:
+            return
+        if life.followed_in_any_case and not life.hung:
+            self.ends.waits.ended(life, now)
+            if life.ready is None:
+                self.ends.counts(life, now)
+        life.leaves(now)
 
-    def _mark_done(self, life: Life, event: events.Exited) -> None:
-        ends = life.spec.restart.policy == "never" or self._is_done(life, event)
-        if life.slot is not None and ends and all(o.slot != life.slot or o is life for o in self.living(life.service)):
-            self.done.add((life.service, life.slot))
-            if event.code != 0:
-                self.undone.add((life.service, life.slot))
+    def _exited(self, life: Life, end: events.Exited, now: float) -> None:
+        key = life.service, life.generation
+        gone = life.hung or life.draining is not None  # and counted already, where it is followed in any case
+        counted = life.asked or self.maybe_unwanted(life) or (gone and life.followed_in_any_case)
+        if life.slot is None or not counted:
+            self.ends.exits(life, end, self.lives.workers(life.service), now, retired=key in self.retired)
+        life.exited = now
+        self._blame(life)
+        self.lives.end(life)
+        if not self.lives.populated(*key):
+            self.emptied[key] = now
+            if key in self.retired:
+                self._time_zygotes(*key)
 
-    def _is_done(self, life: Life, event: events.Exited) -> bool:
-        return life.spec.restart.policy == "on-failure" and event.code == 0 and not life.hung and life.slot is not None
+    def maybe_unwanted(self, life: Life) -> bool:
+        """Return whether the launcher may want a worker no more, and has not told it, since it was not born yet."""
+        unborn = life.slot is not None and (life.started is None or life.id in self.newborn)
+        return unborn and life.doubtful and life.ready is None and life.draining is None
 
-    def hangs(self, life: Life, now: float) -> None:
-        """Write down that the supervisor gives a worker up."""
-        life.hung, life.draining = True, now
-        life.enter_phase()
-        if life.replaced_in_any_case:
-            self.waits.ended(life, now)
-            self._ended(life, now)
+    def forced(self, life: Life) -> bool:
+        """Return whether it was made to end, or is to be, before perhaps it was asked to."""
+        by_force = life.hung or {commands.ABRT, commands.KILL} & life.signals.keys()
+        return bool(by_force) and (life.doubtful or life.slot is None)
 
-    def fails(self, service: str) -> None:
-        """Write down that the supervisor gives a service up."""
-        self.given_up.add(service)
-        self._abandon_roll(service)
-        self._doubt({service})
-        for life in self.living(service):
-            if life.hung and commands.TERM not in life.signals:  # it is stopped with the others
-                life.hung, life.draining = False, None
+    def expected(self, life: Life) -> bool:
+        """Return whether an end was asked for by the launcher, or at least by somebody."""
+        if life.slot is None:
+            return (life.service, life.generation) in self.retired
+        return life.asked or (life.draining is not None and not life.hung)
 
-    def _abandon_roll(self, service: str) -> None:
-        settled = self.settled.get(service)
-        if settled is not None and service not in self.fresh:
-            self.dropped |= {key for key in self.sizes if key[0] == service and key[1] > settled}
-
-    def rest(self) -> None:
-        """Write down which services are to begin anew: those that were stopped and are gone."""
-        self.begun -= {s for s in self.begun if self.stops(s) and not (self.living(s) or self.zygotes.get(s))}
-
-    def _time_zygotes(self, service: str, generation: int) -> None:
-        """Begin to count how long a retired zygote takes."""
-        for life in self.zygotes[service].values():
-            if life.generation == generation:
-                life.enter_phase()
+    def fails_to_be_born(self, life: Life) -> None:
+        """Write down that a worker which has just exited, and may have been unwanted, was not."""
+        assert life.exited is not None
+        end = events.Exited(life.id, None, None)
+        self.ends.exits(life, end, self.lives.workers(life.service), life.exited, retired=False)
 
     def _blame(self, life: Life) -> None:
         """Give up a generation that is being rolled out, once an import or a worker of it has failed."""
+        wants = self.wants
         unasked = not (life.asked or life.draining or life.doubtful or life.ready)
-        running = life.service in self.configured and life.service not in self.stopped | self.fresh | self.given_up
-        if unasked and running and self.settled.get(life.service, life.generation) != life.generation:
-            self.dropped.add((life.service, life.generation))
+        running = life.service not in wants.fresh and not wants.stops(life.service)
+        if unasked and running and wants.settled.get(life.service, life.generation) != life.generation:
+            wants.dropped.add((life.service, life.generation))
+
+    def hangs(self, life: Life, now: float) -> None:
+        """Write down that the supervisor gives a worker up."""
+        life.hung = True
+        if life.followed_in_any_case:
+            self.ends.fails(life, now)
+
+    def fails(self, service: str) -> None:
+        """Write down that the supervisor gives a service up."""
+        self.wants.given_up.add(service)
+        self.wants.abandon_roll(service)
+        self._doubt({service})
+
+    def ends_by_itself(self) -> None:
+        """Write down that the supervisor stops everything, since something has failed for good."""
+        self.wants.stopping = True
+        self._stop(set(self.wants.configured), quick=False)
+
+    def rolled_back(self, service: str, to: int) -> None:
+        """Write down that all after generation `to` was given up."""
+        self.wants.drop_after(service, to)
+        self.ends.forgive(service)
+        self._doubt({service})
+
+    def _time_zygotes(self, service: str, generation: int) -> None:
+        """Begin to count how long a retired zygote takes."""
+        for life in self.lives.zygotes(service):
+            if life.generation == generation:
+                life.enter_phase()
 
     def _apply(self, config: Config, names: set[str | None]) -> None:
-        if config.runtime_dir != self.runtime_dir:
+        wants = self.wants
+        if config.runtime_dir != wants.runtime_dir:
             return
         read = {spec.name: spec for spec in config.services}
-        self.generation += 1
-        for name in {**self.configured, **read}:
+        wants.generation += 1
+        for name in {**wants.configured, **read}:
             if None not in names and name not in names:
                 continue
-            self.forgive(name)
-            self.ends.pop(name, None)
-            running = name in self.configured and name not in self.stopped | self.given_up and name in self.begun
-            (self.fresh.discard if running else self.fresh.add)(name)
-            self.given_up.discard(name)
+            self.ends.forget(name)
+            self._doubt({name})
+            running = not wants.stops(name) and name in self.begun
+            (wants.fresh.discard if running else wants.fresh.add)(name)
+            wants.given_up.discard(name)
             if name in read:
-                spec = self.configured[name] = read[name]
-                if running and spec.reload == "signal" and spec == self.specs[name, self.current(name)]:
-                    self.sizes[name, self.current(name)] = spec.workers
-                else:
-                    key = name, self.generation
-                    self.sizes[key], self.specs[key] = spec.workers, spec
+                wants.read(read[name], running=running)
+                self.leaving.discard(name)
             else:
-                del self.configured[name]
-                self.stopped.discard(name)
-                self.hurried.discard(name)
+                wants.remove(name)
+                self.leaving.add(name)
 
-    def _requested(self, event: Request, now: float) -> None:
-        self.last_request = asked = Asked(event, now)
-        if event.ticket:
-            self.tickets[event.ticket] = asked
-        if self.stopping:
-            if isinstance(event, events.Stop) and event.service is None:
-                self.hurried |= set(self.configured)
-            return
-        named = self.named(event)
-        if isinstance(event, events.Reload):
-            self.asked_to_read.append(event)
-        elif isinstance(event, events.Scale):
-            self._doubt(named)
-            for name in named - self.stopped - self.given_up:
-                for key in [key for key in self.sizes if key[0] == name]:
-                    self.sizes[key] = event.workers
-        elif isinstance(event, events.SignalWorkers):
-            for life in self._addressed(event, named):
-                self.owed[life.id, event.signal] += 1
-        elif isinstance(event, events.Stop):
-            for name in named - self.stopped:
-                self._abandon_roll(name)
-            self.given_up -= named
-            self.hurried |= named if event.quick else set()
-            self.stopping = event.service is None
-            self.stopped |= named
-            self._doubt(named)
-        else:
-            for name in sorted(named):
-                if name in self.stopped | self.given_up:
-                    self.waits.forgive_zygotes(name)
-                self.forgive(name)
-                self.ends.pop(name, None)
-            self.stopped -= named
-            self.given_up -= named
-            self.hurried -= named
+    def _requested(self, request: Request) -> None:
+        wants, named = self.wants, self.wants.named(request)
+        match request:
+            case _ if wants.stopping:
+                if isinstance(request, events.Stop) and request.service is None:
+                    wants.hurried |= named
+            case events.Reload():
+                wants.asked_to_read.append(request)
+            case events.Scale():
+                self._scale(request)
+            case events.SignalWorkers():
+                self.owed.update((life.id, request.signal) for life in self._addressed(request, named))
+            case events.Stop():
+                wants.stopping = request.service is None
+                self._stop(named, quick=request.quick)
+            case events.Restart():
+                for name in sorted(named):
+                    if wants.stops(name):
+                        self.ends.waits.forgive_zygotes(name)
+                    self.ends.forget(name)
+                wants.start(named)
+                self._doubt(named)
 
-    def named(self, request: Request) -> set[str]:
-        """Return the services that a request is about."""
-        return {name for name in self.configured if request.service in {None, name}}
+    def _stop(self, names: set[str], *, quick: bool) -> None:
+        self.wants.stop(names, quick=quick)
+        self._doubt(names)
+
+    def _scale(self, request: events.Scale) -> None:
+        """Write down a new size, unless it is not known of which service, or that one does not run."""
+        there = self.wants.configured.keys() | self.leaving if request.service is None else {request.service}
+        if len(there) == 1 and not self.wants.stops(name := there.pop()):
+            self.wants.scale(request, name)
+            self._doubt({name})
 
     def _addressed(self, request: events.SignalWorkers, named: set[str]) -> list[Life]:
-        lives = [life for name in sorted(named) for life in self.living(name) if life.started is not None]
+        lives = [life for name in sorted(named) for life in self.lives.workers(name) if life.started is not None]
         if request.slot is None:
             return lives
         lives = [life for life in lives if life.slot == request.slot]
         return sorted(lives, key=lambda life: (life.serving, life.id))[-1:]
 
-    def current(self, service: str) -> int:
-        """Return the newest generation of a service that was not given up: the one that it is to run."""
-        return max(number for name, number in self.sizes if name == service and (name, number) not in self.dropped)
+    def _doubt(self, services: set[str]) -> None:
+        for service in services:
+            for life in self.lives.workers(service):
+                life.doubtful = True
 
     def slots(self, service: str, generation: int) -> set[int]:
         """Return the slots that are to have a worker of a generation."""
-        return {slot for slot in range(self.sizes[service, generation]) if (service, slot) not in self.done}
-
-    def holds(self, life: Life) -> bool:
-        """Return whether a worker has its slot to itself, as far as that depends on it."""
-        return not (life.asked or life.due) and (life.draining is None or not life.replaced_in_any_case)
-
-    def rolled_back(self, service: str, to: int) -> None:
-        """Write down that all after generation `to` was given up."""
-        self.dropped |= {key for key in self.sizes if key[0] == service and key[1] > to}
-        self.forgive(service)
-
-    def forgive(self, service: str) -> None:
-        """Forget the failures of its slots: it is about to run something else, or again."""
-        self.waits.forgive(service)
-        self.done = {key for key in self.done if key[0] != service}
-        self.undone &= self.done
-        self._doubt({service})
-
-    def _doubt(self, services: set[str]) -> None:
-        for service in services:
-            for life in self.workers.get(service, {}).values():
-                life.doubtful = True
-
-    def stops(self, service: str) -> bool:
-        """Return whether a service is to stop, or has."""
-        return self.stopping or service in self.stopped | self.given_up or service not in self.configured
+        done = self.ends.done
+        return {slot for slot in range(self.wants.sizes[service, generation]) if (service, slot) not in done}
 
     def held(self, service: str) -> bool:
         """Return whether something that comes after a service is to stop and has not: that goes first."""
-        others = {name for name, _ in self.sizes} - {service}
-        return service not in self.hurried and any(
-            self.stops(name)
-            and service in self.specs[name, self.current(name)].after
-            and (self.living(name) or self.zygotes.get(name))
-            for name in others
+        wants = self.wants
+        return service not in wants.hurried and any(
+            name != service and wants.stops(name) and service in wants.current_spec(name).after and self.lives.of(name)
+            for name in {name for name, _ in wants.sizes}
         )
-
-    def populated(self, service: str, generation: int) -> bool:
-        """Return whether workers of a generation live."""
-        return any(life.generation == generation for life in self.living(service))
-
-    def living(self, service: str) -> list[Life]:
-        """Return its living workers."""
-        return list(self.workers.get(service, {}).values())
-
-    def counted(self, service: str) -> list[Life]:
-        """Return the living workers that a surge counts: not those that drain of their own accord."""
-        return [life for life in self.living(service) if life.asked or life.draining is None]
-
-    def unborn(self, service: str) -> int:
-        """Return how many workers were ordered and have not announced themselves."""
-        return sum(life.started is None for life in self.living(service))
 
     def stood_still(self, late: float, slept: float, now: float) -> None:
         """Write down that the launcher slept for `slept` seconds and woke up `late` seconds after its deadline.
@@ -413,12 +290,11 @@ class Ledger:
         A long delay is given back to all that is timed: at least the delay, at most the whole sleep. Not to a zygote
         whose time begins now, with the death of its last worker.
         """
-        if late > LATE:
+        if long := late > LATE:
             self.awake = now
-        for group in (self.zygotes, self.workers):
-            for lives in group.values():
-                for life in lives.values():
-                    life.silent = None if late > LATE else life.silent
-                    life.slack += slept if late > LATE else late
-                    begins = life.slot is None and self.emptied.get((life.service, life.generation)) == now
-                    life.pardon += late if late > LATE and not begins else 0.0
+        for life in self.lives.now():
+            life.slack += slept if long else late
+            if long:
+                begins = life.slot is None and self.emptied.get((life.service, life.generation)) == now
+                life.silent = None
+                life.pardon += 0.0 if begins else late

@@ -233,6 +233,7 @@ class Worker:
             self.world.after(self.world.some(0.001, 0.5), lambda: self.die(1, None))
 
     def _killed(self) -> None:
+        self.serving = False
         if self.pid:
             self.world.after(self.world.patience(), lambda: self.die(None, commands.KILL))
         elif self in self.zygote.forking:

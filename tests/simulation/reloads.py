@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.orders import Violation
 from tests.simulation.processes import GOOD
+from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
     from forkd.core.spec import ServiceSpec
-    from tests.simulation.ledger import Asked, Ledger
+    from tests.simulation.ledger import Ledger
     from tests.simulation.processes import Code
+    from tests.simulation.wants import Asked
     from tests.simulation.world import World
 
 
@@ -19,7 +20,7 @@ def check_ended(world: World, ledger: Ledger, shown: dict[str, dict[str, Any]], 
 
     That bad code is rolled back follows from what is checked elsewhere: a roll ends when all slots serve.
     """
-    for name in sorted(ledger.named(asked.request) & ledger.begun - ledger.stopped):
+    for name in sorted(ledger.wants.named(asked.request) & ledger.begun - ledger.wants.stopped):
         current = shown[name]["generation"]
         newest = max((number for service, number in ledger.generations if service == name), default=current)
         spec = ledger.generations[name, newest]

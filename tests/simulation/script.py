@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 NAMES = ("shop", "billing", "housekeeper")
+SIGNALS = (commands.STACKS, commands.STACKS, commands.HUP, commands.HUP, commands.TERM, commands.KILL)
 STOP_DELAY = 1.0  # after a reload, the most
 
 
@@ -87,7 +88,7 @@ class Script:
 
     def _acts(self) -> list[Callable[[], None]]:
         reload = [self.edit_and_reload, self.edit_and_reload, self.redeploy_and_reload, self.reload_one]
-        service = [self.restart, self.restart_one, self.stop_one, self.scale, self.scale, self.signal]
+        service = [self.restart, self.restart_one, self.stop_one, self.scale, self.scale, self.signal, self.signal]
         rare = [self.stop_all] if self.rng.random() < 0.2 else []
         strange = [] if self.world.calm else [self.kill_something, self.drain_something]
         return [*reload, *(reload if self.world.calm else service), *service, *strange, *rare]
@@ -104,7 +105,7 @@ class Script:
         return ticket
 
     def edit_and_reload(self) -> None:
-        """Change the file: services come, go and change; at times it does not validate, or names another runtime_dir."""
+        """Change the file: services come, go and change; at times it does not validate, or has another runtime_dir."""
         rng, world = self.rng, self.world
         world.valid = world.calm or rng.random() < 0.9
         specs = [draw_spec(rng, s.name) if rng.random() < 0.4 else s for s in world.file.services if rng.random() < 0.9]
@@ -139,14 +140,14 @@ class Script:
         self.ask(events.Restart, self._name())
 
     def scale(self) -> None:
-        """Want another number of workers of a service."""
-        self.ask(events.Scale, self._name(), self.rng.choice((0, 1, 2, 3, 5)))
+        """Want another number of workers of a service, or some more or fewer, at times of the only one there is."""
+        rng, relative = self.rng, self.rng.random() < 0.4
+        name = None if rng.random() < 0.3 else self._name()
+        self.ask(events.Scale, name, rng.choice((-2, -1, 1, 2) if relative else (0, 1, 2, 3, 5)), relative)
 
     def signal(self) -> None:
         """Send a signal to a service's workers, or to one."""
-        number = self.rng.choice((USR1, commands.STACKS, commands.TERM, commands.KILL, commands.HUP))
-        if self.world.calm:
-            number = USR1  # which harms nobody
+        number = USR1 if self.world.calm else self.rng.choice((USR1, *SIGNALS))  # USR1 harms nobody
         self.ask(events.SignalWorkers, self._name(), self.rng.choice((None, 0, 1)), number)
 
     def stop_one(self) -> None:

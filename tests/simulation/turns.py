@@ -6,14 +6,18 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from forkd.core import rules
-from forkd.core.commands import HUP, KILL, QUIT
+from forkd.core.commands import HUP, KILL, QUIT, STACKS, TERM
 from forkd.core.events import Reload, Restart, Scale, SignalWorkers, Stop
 from forkd.core.vigil import CONFIRM
-from tests.simulation.orders import EPSILON, Violation, force_due, may_follow, zygote_due
+from tests.simulation.due import force_due, zygote_due
+from tests.simulation.orders import may_follow
+from tests.simulation.violation import EPSILON, Violation
 
 if TYPE_CHECKING:
-    from tests.simulation.ledger import Asked, Ledger, Life
+    from tests.simulation.ledger import Ledger
+    from tests.simulation.life import Life
     from tests.simulation.waits import Wait
+    from tests.simulation.wants import Asked
 
 SERVICE_STATES = {"starting", "running", "degraded", "reloading", "backoff", "failed", "stopping", "stopped"}
 LAUNCHER_STATES = {"starting", "running", "reloading", "stopping"}
@@ -24,12 +28,10 @@ def check_sleep(ledger: Ledger, deadline: float | None, now: float) -> None:
     """Raise Violation unless the sleep ends in time for all that falls due."""
     if deadline is not None and deadline <= now:
         raise Violation(f"the deadline passed {now - deadline:.6f} s ago")
-    for service in {**ledger.zygotes, **ledger.workers}:
-        for life in ledger.zygotes.get(service, {}).values():
+    for life in ledger.lives.now():
+        if life.slot is None:
             _in_time(life, zygote_due(ledger, life), life.slack, deadline)
-        for life in ledger.living(service):
-            if life.started is None and life.doubtful and life.draining is not None:
-                continue  # its Started was lost, and it was not wanted any more: which timeout counts is open
+        else:
             _in_time(life, force_due(life), life.slack, deadline)
             _watched(ledger, life, deadline)
     if left := [key for key, times in ledger.owed.items() if times and ledger.lives[key[0]].exited is None]:
@@ -39,7 +41,7 @@ def check_sleep(ledger: Ledger, deadline: float | None, now: float) -> None:
 def _watched(ledger: Ledger, life: Life, deadline: float | None) -> None:
     """A worker that serves is looked at when a heartbeat may be missing, and replaced when it gets too old."""
     spec = life.spec
-    if not life.serving or ledger.stops(life.service):
+    if not life.serving or ledger.wants.stops(life.service):
         return
     if spec.hang_timeout:
         silent = max(life.beat, ledger.awake) + spec.hang_timeout if life.silent is None else life.silent + CONFIRM
@@ -57,31 +59,33 @@ def _refilled(ledger: Ledger, shown: dict[str, Any], deadline: float | None, now
     """Each empty slot, and a missing zygote, waits for its backoff and for nothing else."""
     name, generation = shown["name"], shown["generation"]
     if name not in ledger.begun:
-        after = ledger.specs[name, ledger.current(name)].after
-        if all(may_follow(ledger, other, ledger.settled.get(other)) for other in after) and not ledger.living(name):
+        after = ledger.wants.current_spec(name).after
+        if all(
+            may_follow(ledger, other, ledger.wants.settled.get(other)) for other in after
+        ) and not ledger.lives.workers(name):
             raise Violation(f"{name} does not begin, and all of {after} serve")
         return
-    zygotes = [z for z in ledger.zygotes.get(name, {}).values() if z.generation == generation]
+    zygotes = [z for z in ledger.lives.zygotes(name) if z.generation == generation]
     if not zygotes:
-        if name in ledger.closed and (ledger.zygotes.get(name) or ledger.living(name)):
+        if name in ledger.closed and ledger.lives.of(name):
             return  # what was stopped goes first
-        _waits(("a zygote", name), ledger.waits.zygote(name, generation), deadline, now)
+        _waits(("a zygote", name), ledger.ends.waits.zygote(name, generation), deadline, now)
         return
-    spec, lives = ledger.generations[name, generation], ledger.living(name)
-    slots = ledger.slots(name, generation), ledger.slots(name, ledger.current(name))
+    spec, lives = ledger.generations[name, generation], ledger.lives.workers(name)
+    slots = ledger.slots(name, generation), ledger.slots(name, ledger.wants.current(name))
     for slot in slots[0] | slots[1]:
         if sum(life.slot == slot and not life.leaving and life.started is not None for life in lives) > 2:
             raise Violation(f"{name}: more than two workers in slot {slot}")
     if zygotes[0].ready is None or zygotes[0].leaving or (name, generation) in ledger.retired:
         return
-    other = ledger.configured[name]  # of these two one is aimed at
-    sizes = ledger.sizes[name, generation], ledger.sizes[name, ledger.current(name)]
+    other = ledger.wants.configured[name]  # of these two one is aimed at
+    sizes = ledger.wants.sizes[name, generation], ledger.wants.sizes[name, ledger.wants.current(name)]
     room = min(sizes) + min(spec.surge, other.surge)
-    held = {life.slot for life in lives if ledger.holds(life)}
-    full = len(lives) >= room or ledger.unborn(name) >= rules.STARTS_AT_ONCE
+    held = {life.slot for life in lives if life.holds_slot}
+    full = len(ledger.lives.counted(name)) >= room or ledger.lives.unborn(name) >= rules.STARTS_AT_ONCE
     for slot in slots[0] & slots[1]:
         if slot not in held and not full:
-            _waits(("slot", slot, name), ledger.waits.slot(name, slot), deadline, now)
+            _waits(("slot", slot, name), ledger.ends.waits.slot(name, slot), deadline, now)
 
 
 def _waits(what: object, wait: Wait, deadline: float | None, now: float) -> None:
@@ -93,7 +97,7 @@ def _waits(what: object, wait: Wait, deadline: float | None, now: float) -> None
 
 def _something_dies(ledger: Ledger, service: str) -> bool:
     """Tell whether something of the service was killed or let go and is not dead yet: that is waited for."""
-    lives = [*ledger.living(service), *ledger.zygotes.get(service, {}).values()]
+    lives = [*ledger.lives.workers(service), *ledger.lives.zygotes(service)]
     return any(life.leaving or (life.service, life.generation) in ledger.retired for life in lives)
 
 
@@ -101,17 +105,17 @@ def check_snapshot(ledger: Ledger, picture: dict[str, Any], now: float, deadline
     """Raise Violation unless the picture of now agrees with the ledger."""
     if picture["forkd"]["state"] not in LAUNCHER_STATES:
         raise Violation(f"the launcher is {picture['forkd']['state']}")
-    if ledger.stopping and picture["forkd"]["state"] != "stopping":
+    if ledger.wants.stopping and picture["forkd"]["state"] != "stopping":
         raise Violation(f"the launcher is {picture['forkd']['state']} though it stops")
     names = [service["name"] for service in picture["services"]]
-    if len(names) != len(set(names)) or not (ledger.stopping or set(names) >= set(ledger.configured)):
+    if len(names) != len(set(names)) or not (ledger.wants.stopping or set(names) >= set(ledger.wants.configured)):
         raise Violation(f"the snapshot shows {names}")
     check_settled(ledger, picture)
     for service in picture["services"]:
         _service(ledger, service, now)
         _alive(ledger, service, deadline)
         _closed(ledger, service["name"])
-        if service["wanted"] and not ledger.stops(service["name"]):
+        if service["wanted"] and not ledger.wants.stops(service["name"]):
             _refilled(ledger, service, deadline, now)
 
 
@@ -123,11 +127,15 @@ def check_settled(ledger: Ledger, picture: dict[str, Any]) -> None:
 
 def _settled(ledger: Ledger, service: str, generation: int) -> None:
     """A service comes to run another generation only by a roll, or from not running at all."""
-    if generation == ledger.settled.get(service):
+    if generation == ledger.wants.settled.get(service):
         return
-    if service in ledger.settled and service not in ledger.fresh and (service, generation) not in ledger.rolled:
+    if (
+        service in ledger.wants.settled
+        and service not in ledger.wants.fresh
+        and (service, generation) not in ledger.wants.rolled
+    ):
         raise Violation(f"{service} runs generation {generation}, to which it was never rolled")
-    ledger.settled[service] = generation
+    ledger.wants.settled[service] = generation
 
 
 def check_done(ledger: Ledger, asked: Asked) -> None:
@@ -136,16 +144,20 @@ def check_done(ledger: Ledger, asked: Asked) -> None:
     if isinstance(request, SignalWorkers):
         return
     if isinstance(request, Scale):
-        serving = {life.slot for name in ledger.named(request) for life in ledger.living(name) if life.serving}
-        if serving != {slot for name in ledger.named(request) for slot in ledger.slots(name, ledger.current(name))}:
+        serving = {
+            life.slot for name in ledger.wants.named(request) for life in ledger.lives.workers(name) if life.serving
+        }
+        if serving != {
+            slot for name in ledger.wants.named(request) for slot in ledger.slots(name, ledger.wants.current(name))
+        }:
             raise Violation(f"{request} is done, and {serving} serve")
         return
-    if isinstance(request, Restart) and request.service is not None and request.service not in ledger.configured:
+    if isinstance(request, Restart) and request.service is not None and request.service not in ledger.wants.configured:
         raise Violation(f"{request} is done, and there is no such service")
-    for service in ledger.named(request) - (set() if isinstance(request, Stop) else ledger.stopped):
-        lives = ledger.living(service)
+    for service in ledger.wants.named(request) - (set() if isinstance(request, Stop) else ledger.wants.stopped):
+        lives = ledger.lives.workers(service)
         if isinstance(request, Stop):
-            if lives or ledger.zygotes.get(service):
+            if ledger.lives.of(service):
                 raise Violation(f"{request} is done, and of {service} lives {lives}")
             continue
         for life in lives:
@@ -161,7 +173,7 @@ def check_json(picture: dict[str, Any]) -> None:
 
 def _service(ledger: Ledger, shown: dict[str, Any], now: float) -> None:
     name = shown["name"]
-    lives = {life.id: life for life in ledger.living(name)}
+    lives = {life.id: life for life in ledger.lives.workers(name)}
     if shown["state"] not in SERVICE_STATES:
         raise Violation(f"{name} is {shown['state']}")
     serving = sum(life.serving for life in lives.values())
@@ -169,25 +181,35 @@ def _service(ledger: Ledger, shown: dict[str, Any], now: float) -> None:
         raise Violation(f"{name}: {shown['ready']} shown as ready, {serving} serve")
     if sorted(lives) != sorted(worker["id"] for worker in shown["workers"]):
         raise Violation(f"{name}: shown are {[worker['id'] for worker in shown['workers']]}, alive are {sorted(lives)}")
-    stopped = ledger.stops(name) and (ledger.stopping or name not in ledger.given_up)
-    if (shown["state"] == "failed") != (name in ledger.given_up and not stopped):
-        raise Violation(f"{name} is {shown['state']}, given up are {ledger.given_up}")
+    stopped = ledger.wants.stops(name) and (ledger.wants.stopping or name not in ledger.wants.given_up)
+    if (shown["state"] == "failed") != (name in ledger.wants.given_up and not stopped):
+        raise Violation(f"{name} is {shown['state']}, given up are {ledger.wants.given_up}")
     if stopped and (shown["wanted"] or shown["state"] not in {"stopping", "stopped"}):
         raise Violation(f"{name} is {shown['state']}, wanted {shown['wanted']}, though it was stopped")
     if not stopped and shown["state"] in {"stopping", "stopped"} and (shown["wanted"] or lives):
         raise Violation(f"{name} is {shown['state']} though nobody stopped it")
     if shown["state"] == "running" and serving < shown["wanted"]:
         raise Violation(f"{name} is running with {serving} of {shown['wanted']} workers ready")
-    if stopped and shown["state"] == "stopped" and (lives or ledger.zygotes.get(name)):
+    if stopped and shown["state"] == "stopped" and ledger.lives.of(name):
         raise Violation(f"{name} is stopped and lives")
-    if (
-        name in ledger.hurried
-        and ledger.stops(name)
-        and any(w.started and not {QUIT, KILL} & w.signals.keys() for w in lives.values())
-    ):
-        raise Violation(f"{name} was to stop at once, and some worker was not told so")
+    for life in lives.values():
+        _told(ledger, life)
     for worker in shown["workers"]:
         _worker(lives[worker["id"]], worker, now)
+
+
+def _told(ledger: Ledger, life: Life) -> None:
+    """A worker that is to stop, or hangs, has been told so."""
+    if life.started is None:
+        return
+    if not ledger.wants.stops(life.service):
+        if life.hung and (life.serving or {STACKS, TERM} & life.signals.keys() == {STACKS}):
+            raise Violation(f"{life} hangs, and was not told to dump its stacks and stop")
+    elif life.service in ledger.wants.hurried:
+        if not {QUIT, KILL} & life.signals.keys():
+            raise Violation(f"{life} was to stop at once, and was not told so")
+    elif not life.leaving and not ledger.held(life.service):
+        raise Violation(f"{life} was to stop, and was not told so")
 
 
 def _worker(life: Life, shown: dict[str, Any], now: float) -> None:
@@ -200,8 +222,8 @@ def _worker(life: Life, shown: dict[str, Any], now: float) -> None:
 
 def _closed(ledger: Ledger, service: str) -> None:
     """A service that stops has given up its listeners, whoever still drains."""
-    open_ = [z for z in ledger.zygotes.get(service, {}).values() if (service, z.generation) not in ledger.retired]
-    if ledger.stops(service) and open_ and not ledger.held(service):
+    open_ = [z for z in ledger.lives.zygotes(service) if (service, z.generation) not in ledger.retired]
+    if ledger.wants.stops(service) and open_ and not ledger.held(service):
         raise Violation(f"{service} stops and is not closed: {open_[0]}")
 
 
@@ -209,11 +231,11 @@ def _alive(ledger: Ledger, shown: dict[str, Any], deadline: float | None) -> Non
     """A service below what is wanted has a deadline, or waits for the death of something that is dying."""
     if deadline is not None or _something_dies(ledger, shown["name"]):
         return
-    served = {life.slot for life in ledger.living(shown["name"]) if life.serving}
+    served = {life.slot for life in ledger.lives.workers(shown["name"]) if life.serving}
     name = shown["name"]
-    slots = ledger.slots(name, ledger.current(name)) if shown["wanted"] else set()
+    slots = ledger.slots(name, ledger.wants.current(name)) if shown["wanted"] else set()
     missing = {slot for slot in slots if slot not in served}
-    if shown["name"] not in ledger.begun and not ledger.stops(shown["name"]):
+    if shown["name"] not in ledger.begun and not ledger.wants.stops(shown["name"]):
         return  # it waits for another one
     if shown["state"] == "failed" or (shown["state"] == "stopping" and ledger.held(shown["name"])):
         return  # it waits for nothing, or for another one

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from forkd.core.spec import RestartSpec
-    from tests.simulation.ledger import Life
+    from tests.simulation.life import Life
 
 
 class Wait(NamedTuple):
-    """After `failures` bad ends in a row nothing is tried before `until`; `known` unless there is doubt, as when specs differ."""
+    """After `failures` bad ends in a row nothing is tried before `until`; `known` unless specs differ, or the like."""
 
     failures: int = 0
     until: float = 0.0

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forkd.core.spec import Config, ServiceSpec
 from forkd.core.state import News
+from forkd.core.vigil import CONFIRM
 from tests.simulation import orders, turns
 from tests.simulation.ledger import Ledger
-from tests.simulation.orders import Violation
+from tests.simulation.violation import EPSILON, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,27 +18,19 @@ if TYPE_CHECKING:
     from forkd.core.commands import Command
     from forkd.core.events import Event
     from forkd.core.supervisor import Supervisor
-    from tests.simulation.ledger import Asked
+    from tests.simulation.wants import Asked
     from tests.simulation.world import World
 
 NEWS = {
-    "config_refused", "draining", "ended", "exited", "failed", "hung", "import_failed", "imported", "ready", "recycling",
-    "reload_ended", "reload_started", "rolled", "rolled_back", "scaled", "service_failed", "spawned", "stacks",
-    "stopping", "unhealthy", "waiting", "zygote_started",
+    "config_refused", "draining", "ended", "exited", "failed", "hung", "import_failed", "imported", "ready",
+    "recycling", "reload_ended", "reload_started", "rolled", "rolled_back", "scaled", "service_failed", "spawned",
+    "stacks", "stopping", "unhealthy", "waiting", "zygote_started",
 }  # fmt: skip
-ONCE = {"spawned", "zygote_started", "imported", "ready", "draining", "exited", "hung"}
+ONCE = {"spawned", "zygote_started", "imported", "ready", "draining", "exited", "hung", "recycling", "unhealthy"}
 TOLD = (
-    "workers",
-    "surge",
-    "reload",
-    "start_timeout",
-    "stop_timeout",
-    "kill_timeout",
-    "hang_timeout",
-    "after",
-    "restart",
+    "workers", "surge", "reload", "start_timeout", "stop_timeout", "kill_timeout", "hang_timeout", "after", "restart",
     "recycle",
-)
+)  # fmt: skip
 KEPT = 40
 
 
@@ -55,9 +48,11 @@ class Entry(NamedTuple):
 class Watch:
     """Has the interface of a Supervisor, and passes everything on to one."""
 
-    def __init__(self, supervisor: Supervisor, config: Config, world: World) -> None:
+    def __init__(self, supervisor: Supervisor, config: Config, world: World, *, exit_on_failed: bool) -> None:
         self._supervisor = supervisor
         self._world = world
+        self._exit_on_failed = exit_on_failed
+        self.ended_by_itself = False
         self.ledger = Ledger(config)
         self.trace: deque[Entry] = deque(maxlen=KEPT)
         self.on_entry: Callable[[Entry], None] = self.trace.append
@@ -90,6 +85,10 @@ class Watch:
         """Pass the plan on, each command judged; a second plan must be empty."""
         if self._deadline is not None and now > self._deadline:
             self.ledger.stood_still(now - self._deadline, now - self._slept_at, now)
+        if self._exit_on_failed and self.ledger.wants.given_up and not self.ledger.wants.stopping:
+            self.ended_by_itself = True
+            self._world.tally["ended by itself"] += 1
+            self.ledger.ends_by_itself()
         planned = self._supervisor.plan(now)
         again = self._supervisor.plan(now)
         for command in planned:
@@ -98,6 +97,7 @@ class Watch:
             self._world.tally["command: " + type(command).__name__] += 1
             orders.judge(self.ledger, command, now)
             self.ledger.order(command, now)
+        self.ledger.planned()
         self._drain_news()
         if again:
             raise Violation(f"planned twice, it still wants {again}")
@@ -117,7 +117,6 @@ class Watch:
             self.picture = self._supervisor.snapshot(now)
             turns.check_settled(self.ledger, self.picture)
             return
-        self.ledger.rest()
         turns.check_sleep(self.ledger, deadline, now)
         self.picture = self._supervisor.snapshot(now)
         turns.check_snapshot(self.ledger, self.picture, now, deadline)
@@ -144,14 +143,14 @@ class Watch:
             if (news.kind, news.id) in self._told:
                 raise Violation(f"told twice: {news}")
             self._told.add((news.kind, news.id))
-        if news.kind == "exited" and not news.text:
-            raise Violation(f"an exit without a reason: {news}")
-        if news.kind == "ended" and news.ticket:
+        if news.kind == "exited":
+            self._exited(news)
+        elif news.kind == "ended" and news.ticket:
             self._ended(news)
         elif news.kind == "rolled_back":
             assert news.service is not None
             assert news.generation is not None
-            if news.generation != self.ledger.settled.get(news.service, news.generation):
+            if news.generation != self.ledger.wants.settled.get(news.service, news.generation):
                 raise Violation(f"rolled back to what it did not run before: {news}")
             self.ledger.rolled_back(news.service, news.generation)
         elif news.kind == "rolled":
@@ -162,18 +161,21 @@ class Watch:
             self._recycling(news)
         elif news.kind == "service_failed":
             self._given_up(news)
+        elif news.kind == "draining":
+            assert news.id is not None
+            self.ledger.drains(self.ledger.lives[news.id], self._world.timeline.now)
 
     def _ended(self, news: News) -> None:
         assert news.ticket is not None
-        if news.ticket not in self.ledger.tickets:
+        if news.ticket not in self.ledger.wants.tickets:
             raise Violation(f"nobody asked: {news}")
         if news.ticket in self.answers:
             raise Violation(f"answered twice: {news}")
         if news.ok is None or news.ok == bool(news.text):
             raise Violation(f"neither well nor a reason: {news}")
         self.answers[news.ticket] = news.ok
-        asked = self.ledger.tickets[news.ticket]
-        if asked is self.ledger.last_request:
+        asked = self.ledger.wants.tickets[news.ticket]
+        if asked is self.ledger.wants.last_request:
             self.just_ended = asked
             if news.ok:
                 turns.check_done(self.ledger, asked)
@@ -181,23 +183,40 @@ class Watch:
     def _rolled(self, news: News) -> None:
         assert news.service is not None
         assert news.generation is not None
-        self.ledger.rolled.add((news.service, news.generation))
-        lives = self.ledger.living(news.service)
+        self.ledger.wants.rolled.add((news.service, news.generation))
+        lives = self.ledger.lives.workers(news.service)
         serving = {w.slot for w in lives if w.serving}
         slots = self.ledger.slots(news.service, news.generation)
         if not serving.issuperset(slots) or {w.generation for w in lives} - {news.generation}:
             raise Violation(f"rolled with slots {serving} of {slots}: {news}")
 
+    def _exited(self, news: News) -> None:
+        """An end was asked for or not, as told; of one that was not born yet only this tells it."""
+        assert news.id is not None
+        life = self.ledger.lives[news.id]
+        if not news.text:
+            raise Violation(f"an exit without a reason: {news}")
+        if self.ledger.maybe_unwanted(life):
+            if not news.ok:
+                self.ledger.fails_to_be_born(life)
+        elif not self.ledger.forced(life) and news.ok != self.ledger.expected(life):
+            raise Violation(f"that is not how it was: {news}")
+
     def _hung(self, news: News) -> None:
         assert news.id is not None
+        now, life = self._world.timeline.now, self.ledger.lives[news.id]
         if self._world.workers[news.id].hung_at is None:
             raise Violation(f"it beats: {news}")
-        self.ledger.hangs(self.ledger.lives[news.id], self._world.timeline.now)
+        if now < max(life.beat, self.ledger.awake) + life.spec.hang_timeout - EPSILON:
+            raise Violation(f"it was not silent for long enough: {news}")
+        if life.silent is None or now < life.silent + CONFIRM - EPSILON:
+            raise Violation(f"nobody looked a second time: {news}")
+        self.ledger.hangs(life, now)
 
     def _recycling(self, news: News) -> None:
         assert news.id is not None
         life = self.ledger.lives[news.id]
-        age = self._world.timeline.now - life.born + orders.EPSILON
+        age = self._world.timeline.now - life.born + EPSILON
         if not life.due and not (
             life.spec.recycle.age and age >= life.spec.recycle.age * (1 - life.spec.recycle.jitter)
         ):
@@ -206,10 +225,10 @@ class Watch:
 
     def _given_up(self, news: News) -> None:
         assert news.service is not None
-        spec = self.ledger.specs[news.service, self.ledger.current(news.service)].restart
-        ends = [at for at in self.ledger.ends.get(news.service, ()) if at > self._world.timeline.now - spec.window]
-        if not 0 < spec.max_restarts < len(ends):
-            raise Violation(f"given up after {len(ends)} failures: {news}")
+        spec = self.ledger.wants.current_spec(news.service).restart
+        failures = self.ledger.ends.failures(news.service, self._world.timeline.now - spec.window)
+        if not 0 < spec.max_restarts < failures:
+            raise Violation(f"given up after {failures} failures: {news}")
         self.ledger.fails(news.service)
 
     def told_of_every_end(self) -> bool:

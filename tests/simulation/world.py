@@ -48,6 +48,7 @@ class World:
         self.file = Config(runtime_dir="/run/forkd")
         self.valid = True
         self.woken = False
+        self.silence = False  # whether the last look found a heartbeat missing
         self._pids = 100
 
     def tell(self, event: events.Event) -> bool:
@@ -145,14 +146,23 @@ class SimKernel:
             case commands.Signal():
                 (world.workers.get(command.id) or world.zygotes[command.id]).signal(command.signal)
             case commands.Look(id):
-                worker = world.workers[id]
-                if worker.alive:
-                    world.outbox.append(events.Seen(id, worker.beat_at()))
+                if world.workers[id].alive:
+                    self._look(world.workers[id])
             case commands.Retire():
                 for zygote in world.zygotes.values():
                     if (zygote.spec.name, zygote.generation) == (command.service, command.generation) and zygote.alive:
                         zygote.retire()
         return self._collect()
+
+    def _look(self, worker: Worker) -> None:
+        world, beat_at = self.world, worker.beat_at()
+        world.outbox.append(events.Seen(worker.id, beat_at))
+        if beat_at + worker.zygote.spec.hang_timeout <= world.timeline.now:
+            world.silence = True
+            if world.faults.hit("ends when found to hang"):
+                world.after(
+                    world.some(0.0, 0.1), world.rng.choice((worker.drain_unasked, lambda: worker.fall(None, 9)))
+                )
 
     def _read(self) -> None:
         """Read the file as it stands now; the answer takes a little longer."""
@@ -175,12 +185,13 @@ class SimKernel:
 
     def _sleep(self, deadline: float | None) -> None:
         timeline, world = self.world.timeline, self.world
+        silence, world.silence = world.silence, False
         next_ = min((when for when in (timeline.due(), deadline) if when is not None), default=timeline.now)
         if world.faults.hit("wakes early"):
             timeline.advance(timeline.now + (next_ - timeline.now) * world.rng.random())
         elif world.faults.hit("oversleeps"):
             timeline.advance(next_ + world.some(0.1, 60.0))
-        elif world.faults.hit("machine sleeps"):
+        elif world.faults.hit("machine sleeps") or (silence and world.faults.hit("machine sleeps between two looks")):
             timeline.freeze(world.some(10.0, 10_000.0))
         else:
             self._sleep_well(deadline)
