@@ -68,6 +68,17 @@ def test_drains_reloads_and_failed_reloads_do_not_count():
     assert not any(news.ok for news in world.told("ended"))
 
 
+def test_an_import_that_ended_a_roll_does_not_count_with_what_fails_later():
+    world = Puppet(service(restart=THRICE))
+    world.bad_imports.add(2)
+    world.tell(Reload(7))
+    crash(world)
+    crash(world)
+    assert world.status()["state"] == "running"
+    crash(world)
+    assert world.status()["state"] == "failed"
+
+
 @pytest.mark.parametrize("request_", [Restart(7), Restart(7, "shop"), Reload(7)])
 def test_a_service_that_was_given_up_is_started_again(request_):
     world = Puppet(service(restart=THRICE))

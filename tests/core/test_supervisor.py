@@ -241,6 +241,31 @@ def test_a_zygote_that_stays_after_its_workers_is_killed() -> None:
     assert world.take() == [Signal(zygote, KILL)]
 
 
+def test_a_reload_is_over_when_the_old_zygote_is_gone_too() -> None:
+    world = Puppet(service())
+    world.lingering.add(1)
+    world.tell(Reload(7))
+    assert world.slots() == {0: ("ready", 2)}
+    assert world.told("ended") == []
+    world.tell(Exited(world.zygote(1), 0, None))
+    assert [(news.ticket, news.ok) for news in world.told("ended")] == [(7, True)]
+
+
+def test_a_zygote_that_is_stopped_while_it_imports_has_not_failed() -> None:
+    world = Puppet(service())
+    world.slow_imports.add(1)
+    world.lingering.add(1)
+    world.stubborn.add(KILL)
+    world.tell(Exited(world.worker(), None, 9), Exited(world.zygote(1), None, 9))
+    world.advance(0.1)
+    world.tell(Stop(7, "shop"))
+    world.tell(Restart(8, "shop"))
+    world.take()
+    world.tell(Exited(world.zygote(1), None, KILL))
+    assert [type(command) for command in world.take()] == [StartZygote]
+    assert world.status()["error"] is None
+
+
 def test_a_rollback_from_many_to_few_does_not_jam() -> None:
     world = Puppet(service(workers=2))
     world.config = world.config._replace(services=(service(workers=10),))

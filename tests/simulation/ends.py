@@ -22,17 +22,22 @@ class Ends:
         self.undone: set[tuple[str, int]] = set()  # those of them whose last worker did not end well
         self._failures: dict[str, list[float]] = {}
 
-    def fails(self, life: Life, now: float, *, retired: bool = False) -> None:
+    def fails(self, life: Life, now: float) -> None:
         """Write down that a life has failed, or is given up."""
-        self.waits.ended(life, now, retired=retired)
+        self.waits.ended(life, now)
         self.counts(life, now)
 
     def counts(self, life: Life, now: float) -> None:
         """Write down a failure that its service may have only so many of."""
         self._failures.setdefault(life.service, []).append(now)
 
-    def exits(self, life: Life, end: events.Exited, others: Iterable[Life], now: float, *, retired: bool) -> None:
-        """Write down an end that nobody asked for, `others` being who else lives of the service."""
+    def exits(
+        self, life: Life, end: events.Exited, others: Iterable[Life], now: float, *, retired: bool, blamed: bool
+    ) -> None:
+        """Write down an end that nobody asked for, `others` being the workers of the service.
+
+        A zygote that had imported is not counted, and what was `blamed` for the end of a roll neither.
+        """
         done = life.is_done(end)
         last = done or life.spec.restart.policy == "never"
         if life.slot is not None and last and all(other.slot != life.slot or other is life for other in others):
@@ -40,7 +45,9 @@ class Ends:
             if end.code != 0:
                 self.undone.add((life.service, life.slot))
         if not done:
-            self.fails(life, now, retired=retired)
+            self.waits.ended(life, now, retired=retired)
+            if not (retired or blamed or (life.slot is None and life.ready is not None)):
+                self.counts(life, now)
 
     def failures(self, service: str, since: float) -> int:
         """Return how often something of a service failed after an instant."""

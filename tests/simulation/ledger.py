@@ -135,10 +135,11 @@ class Ledger:
         key = life.service, life.generation
         gone = life.hung or life.draining is not None  # and counted already, where it is followed in any case
         counted = life.asked or self.maybe_unwanted(life) or (gone and life.followed_in_any_case)
+        blamed = not life.is_done(end) and self._blame(life)
         if life.slot is None or not counted:
-            self.ends.exits(life, end, self.lives.workers(life.service), now, retired=key in self.retired)
+            others = self.lives.workers(life.service)
+            self.ends.exits(life, end, others, now, retired=key in self.retired, blamed=blamed)
         life.exited = now
-        self._blame(life)
         self.lives.end(life)
         if not self.lives.populated(*key):
             self.emptied[key] = now
@@ -150,11 +151,6 @@ class Ledger:
         unborn = life.slot is not None and (life.started is None or life.id in self.newborn)
         return unborn and life.doubtful and life.ready is None and life.draining is None
 
-    def forced(self, life: Life) -> bool:
-        """Return whether it was made to end, or is to be, before perhaps it was asked to."""
-        by_force = life.hung or {commands.ABRT, commands.KILL} & life.signals.keys()
-        return bool(by_force) and (life.doubtful or life.slot is None)
-
     def expected(self, life: Life) -> bool:
         """Return whether an end was asked for by the launcher, or at least by somebody."""
         if life.slot is None:
@@ -165,15 +161,17 @@ class Ledger:
         """Write down that a worker which has just exited, and may have been unwanted, was not."""
         assert life.exited is not None
         end = events.Exited(life.id, None, None)
-        self.ends.exits(life, end, self.lives.workers(life.service), life.exited, retired=False)
+        self.ends.exits(life, end, self.lives.workers(life.service), life.exited, retired=False, blamed=False)
 
-    def _blame(self, life: Life) -> None:
+    def _blame(self, life: Life) -> bool:
         """Give up a generation that is being rolled out, once an import or a worker of it has failed."""
         wants = self.wants
         unasked = not (life.asked or life.draining or life.doubtful or life.ready)
         running = life.service not in wants.fresh and not wants.stops(life.service)
-        if unasked and running and wants.settled.get(life.service, life.generation) != life.generation:
+        blamed = unasked and running and wants.settled.get(life.service, life.generation) != life.generation
+        if blamed:
             wants.dropped.add((life.service, life.generation))
+        return blamed
 
     def hangs(self, life: Life, now: float) -> None:
         """Write down that the supervisor gives a worker up."""

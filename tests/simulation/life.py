@@ -82,6 +82,12 @@ class Life:
         return self.draining is not None or bool(self.signals.keys() - {commands.HUP})
 
     @property
+    def forced(self) -> bool:
+        """Whether it was made to end, or is to be, before perhaps it was asked to."""
+        by_force = self.hung or {commands.ABRT, commands.KILL} & self.signals.keys()
+        return bool(by_force) and (self.doubtful or self.slot is None)
+
+    @property
     def followed_in_any_case(self) -> bool:
         """Whether its slot is free as soon as it stops of its own accord, however it ends."""
         return self.spec.restart.policy == "always"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.simulation.ledger import Ledger
     from tests.simulation.life import Life
     from tests.simulation.waits import Wait
-    from tests.simulation.wants import Asked
+    from tests.simulation.wants import Asked, Request
 
 SERVICE_STATES = {"starting", "running", "degraded", "reloading", "backoff", "failed", "stopping", "stopped"}
 LAUNCHER_STATES = {"starting", "running", "reloading", "stopping"}
@@ -140,30 +140,37 @@ def _settled(ledger: Ledger, service: str, generation: int) -> None:
 
 def check_done(ledger: Ledger, asked: Asked) -> None:
     """Raise Violation unless what an operator was told to be done is done; nothing else was asked since."""
-    request = asked.request
+    request, wants = asked.request, ledger.wants
+    if isinstance(request, Restart) and request.service not in {None, *wants.configured}:
+        raise Violation(f"{request} is done, and there is no such service")
     if isinstance(request, SignalWorkers):
         return
-    if isinstance(request, Scale):
-        serving = {
-            life.slot for name in ledger.wants.named(request) for life in ledger.lives.workers(name) if life.serving
-        }
-        if serving != {
-            slot for name in ledger.wants.named(request) for slot in ledger.slots(name, ledger.wants.current(name))
-        }:
-            raise Violation(f"{request} is done, and {serving} serve")
-        return
-    if isinstance(request, Restart) and request.service is not None and request.service not in ledger.wants.configured:
-        raise Violation(f"{request} is done, and there is no such service")
-    for service in ledger.wants.named(request) - (set() if isinstance(request, Stop) else ledger.wants.stopped):
-        lives = ledger.lives.workers(service)
+    for service in wants.named(request):
         if isinstance(request, Stop):
-            if ledger.lives.of(service):
-                raise Violation(f"{request} is done, and of {service} lives {lives}")
-            continue
-        for life in lives:
-            reset = life.signals.get(HUP, 0.0) if isinstance(request, Reload) else 0.0
-            if life.serving and max(life.born, reset) < asked.at:
-                raise Violation(f"{request} is done, and {life} is from before")
+            if lives := ledger.lives.of(service):
+                raise Violation(f"{request} is done, and of {service} lives {lives[0]}")
+        elif service not in wants.stopped:
+            _rolled(ledger, service, asked)
+
+
+def _rolled(ledger: Ledger, service: str, asked: Asked) -> None:
+    """Of a service that was reloaded, restarted or scaled all is as wanted, and nothing else lives."""
+    request, lives, current = asked.request, ledger.lives.workers(service), ledger.wants.current(service)
+    if isinstance(request, Scale):
+        serving = {life.slot for life in lives if life.serving}
+        if serving != ledger.slots(service, current):
+            raise Violation(f"{request} is done, and {serving} serve")
+    elif old := [life for life in lives if life.serving and max(life.born, _reset(life, request)) < asked.at]:
+        raise Violation(f"{request} is done, and {old[0]} is from before")
+    if {service} != ledger.wants.named(request):
+        return  # it may roll again, since others were waited for
+    if old := [life for life in ledger.lives.zygotes(service) if life.generation != current]:
+        raise Violation(f"{request} is done, and {old[0]} lives")
+
+
+def _reset(life: Life, request: Request) -> float:
+    """Return when a worker was reset in place, as a reload may have it."""
+    return life.signals.get(HUP, 0.0) if isinstance(request, Reload) else 0.0
 
 
 def check_json(picture: dict[str, Any]) -> None:

@@ -199,7 +199,7 @@ class Watch:
         if self.ledger.maybe_unwanted(life):
             if not news.ok:
                 self.ledger.fails_to_be_born(life)
-        elif not self.ledger.forced(life) and news.ok != self.ledger.expected(life):
+        elif not life.forced and news.ok != self.ledger.expected(life):
             raise Violation(f"that is not how it was: {news}")
 
     def _hung(self, news: News) -> None:
