@@ -205,3 +205,49 @@ def test_both_removed_go_in_order():
     world.tell(Reload(2))
     world.tell(Exited(web, 0, None))
     assert [command.signal for command in world.take(Signal)][:2] == [TERM, TERM]
+
+
+# --- circles ---------------------------------------------------------------------------------------------------------
+
+TURNED = (service("db", after=("web",)), service("web"))
+
+
+def test_an_order_may_be_turned_while_both_wait():
+    top = service("top")
+    world = Puppet(top, service("web", after=("top",)), service("db", after=("web",)), silent="top")
+    world.config = world.config._replace(services=(top, service("web", after=("db",)), service("db", after=("top",))))
+    world.tell(Reload(1))
+    world.tell(Ready(world.worker(0, "top")))
+    assert names(world) == ["top", "top", "db", "web"]
+
+
+def test_in_a_circle_nobody_waits_for_anybody():
+    world = Puppet(DB, WEB)
+    world.config = world.config._replace(services=TURNED)
+    world.tell(Reload(1, "db"))
+    world.tell(Stop(2, "db"), Stop(3, "web"))
+    assert ended(world) == [(1, True, None), (2, True, None), (3, True, None)]
+    world.take()
+    world.tell(Restart(4))
+    assert sorted(names(world)) == ["db", "web"]
+    assert ended(world)[-1] == (4, True, None)
+
+
+def test_a_circle_that_a_rollback_has_left_can_be_stopped():
+    world = Puppet(DB, WEB)
+    world.config = world.config._replace(services=TURNED)
+    world.silent = "web"
+    world.tell(Reload(1))
+    world.tell(Exited(world.worker(0, "web"), 1, None))
+    assert world.told("rolled_back")[0].service == "web"
+    world.tell(Stop(2))
+    assert world.supervisor.done
+
+
+def test_a_long_chain_is_looked_through_once():
+    chain = [service("0"), *(service(f"{n}", after=(f"{n - 1}",)) for n in range(1, 100))]
+    world = Puppet(*chain, silent="0")
+    world.bad_slots.add((1, 0))
+    world.tell(Exited(world.worker(0, "0"), 1, None))
+    world.tell(Restart(1, "99"))
+    assert str(ended(world)[0][2]).startswith("99: waits for 98: waits for 97: ")
