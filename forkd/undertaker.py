@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from forkd.channel import Message
 
 
+_LONGEST = 86400.0  # seconds; epoll_wait(2) takes no more than 24 days
+
+
 class Ward(NamedTuple):
     """A worker to look after; its session tells its process from a stranger's that was given the pid later."""
 
@@ -70,7 +73,7 @@ class Undertaker:
         deadline = time.monotonic() + timeout
         self._clear_up()
         while self._wards and (left := deadline - time.monotonic()) > 0:
-            self._note_deaths(left)
+            self._note_deaths(min(left, _LONGEST))
             self._clear_up()
         for ward in self._wards.values():
             _kill_group(ward)

@@ -37,7 +37,8 @@ def look(state: State, service: Service, now: float) -> Iterator[Command]:
 def seen(state: State, service: Service, worker: Incarnation, beat_at: float, now: float) -> None:
     """Write down when a worker gave its last sign of life, and whether it has been silent for too long."""
     worker.looking = False
-    worker.beat_at = max(worker.beat_at, beat_at)
+    if beat_at <= now:  # a scoreboard that was written all over is no sign of life
+        worker.beat_at = max(worker.beat_at, beat_at)
     timeout = service.generations[worker.generation].spec.hang_timeout
     if not timeout or worker.phase != READY or max(worker.beat_at, state.awake_since) + timeout > now:
         worker.silent_at = None

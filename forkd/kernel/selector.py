@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     OnReady = Callable[[], Iterable[Event]]
 
 
+_LONGEST = 86400.0  # seconds; epoll_wait(2) takes no more than 24 days
+
+
 class HasFileno(Protocol):
     """What can be watched, beside a plain descriptor."""
 
@@ -48,7 +51,7 @@ class Selector:
     def poll(self, timeout: float | None) -> list[Event]:
         """Sleep at most `timeout` seconds (None: no limit) until something is ready; give what came of it."""
         events: list[Event] = []
-        for fd, _ in self._epoll.poll(timeout):
+        for fd, _ in self._epoll.poll(timeout if timeout is None else min(timeout, _LONGEST)):
             if on_ready := self._callbacks.get(fd):  # an earlier one of this turn may have ended it
                 events.extend(on_ready())
         return events

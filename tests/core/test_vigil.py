@@ -124,6 +124,15 @@ def test_a_heartbeat_that_comes_late_tells_nothing():
     assert len(world.told("hung")) == 1
 
 
+def test_a_heartbeat_that_lies_in_the_future_is_none():
+    world = Puppet(service(hang_timeout=5.0))
+    world.hung_since[world.worker()] = 1e10
+    world.advance(4)
+    assert world.told("hung") == []
+    world.advance(3)
+    assert len(world.told("hung")) == 1
+
+
 @pytest.mark.parametrize(("policy", "slots"), [("on-failure", {0: ("ready", 1)}), ("never", {})])
 def test_a_hang_is_a_failure_for_the_restart_policy(policy, slots):
     world = Puppet(service(hang_timeout=30.0, restart=RestartSpec(policy=policy)))

@@ -43,6 +43,11 @@ def test_wait_ends_at_its_deadline_and_not_before(yard):
     assert yard.kernel.wait(deadline - 100) == []
 
 
+def test_no_deadline_is_too_far(yard):
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert yard.kernel.wait(1e300) == [Reload()]
+
+
 def test_what_is_watched(yard):
     read, write = os.pipe2(os.O_NONBLOCK)
     yard.kernel.watch(read, lambda: [Reload(ticket=os.read(read, 100)[0])])

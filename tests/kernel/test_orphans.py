@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from forkd.config import decode
+from forkd.core.spec import ONE_YEAR
 from tests.kernel.yard import PATIENCE, alive
 from tests.waiting import until
 
@@ -93,13 +94,14 @@ def test_stuck_workers_are_buried(doomed, yard, concurrency, how):
     until_none(pids)
 
 
-def test_helpers_of_the_workers_end_too(doomed, yard):
+@pytest.mark.parametrize("stop_timeout", [30.0, ONE_YEAR])
+def test_helpers_of_the_workers_end_too(doomed, yard, stop_timeout):
     source = """
         class S(forkd.Server):
             def start(self):
                 subprocess.Popen(["sleep", "1000"])
     """
-    launcher, pids = doomed(yard.spec(source))
+    launcher, pids = doomed(yard.spec(source, stop_timeout=stop_timeout))
     assert len(members(pids)) >= 5
     kill(launcher)
     until_none(pids)
