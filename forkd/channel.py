@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 MESSAGE_LIMIT = 65536  # bytes
+REASON_LIMIT = 1000  # characters of what is kept for the status
 FDS_LIMIT = 253  # SCM_MAX_FD of the kernel, unix(7)
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _FD = struct.Struct("i")
@@ -130,7 +131,7 @@ def failed(error: str, traceback: str) -> dict[str, str]:
     """Give a `failed` message that fits, whatever its length: a traceback says most at its end."""
     while len(json.dumps(traceback)) > MESSAGE_LIMIT - 16384:
         traceback = traceback[len(traceback) // 4 :]
-    return {"type": "failed", "error": error[:1000], "traceback": traceback}  # a character is 12 bytes at most
+    return {"type": "failed", "error": error[:REASON_LIMIT], "traceback": traceback}  # a character is 12 bytes at most
 
 
 def _unpack(ancillary: list[tuple[int, int, bytes]]) -> tuple[tuple[int, ...], int]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import forkd
 from forkd import tallies
-from forkd.channel import PROTOCOL
+from forkd.channel import PROTOCOL, REASON_LIMIT
 from forkd.config import decode
 from forkd.core.events import Draining, Failed, Ready, Recycle, Seen, Started
 from forkd.errors import ProtocolError
@@ -61,7 +61,7 @@ def understand(one: Offspring, message: Message) -> Event | None:
     match one, message.body["type"]:
         case (_, "failed") if not one.failed:
             one.failed = True
-            return Failed(one.id, _text(message, "error"), _text(message, "traceback"))
+            return Failed(one.id, _reason(message, "error"), _text(message, "traceback"))
         case (Zygote(), "imported"):
             one.imported = True
             return Ready(one.id)
@@ -81,7 +81,7 @@ def _from_worker(worker: Worker, kind: str, message: Message) -> Event:
         case "draining":
             return Draining(worker.id)
         case "recycle":
-            return Recycle(worker.id, _text(message, "reason"))
+            return Recycle(worker.id, _reason(message, "reason"))
         case "dumped":
             return Seen(worker.id, worker.board.read().heartbeat, _text(message, "stacks"))
         case _:
@@ -90,6 +90,11 @@ def _from_worker(worker: Worker, kind: str, message: Message) -> Event:
 
 def _refusal(kind: str) -> ProtocolError:
     return ProtocolError(f"it may not say {kind[:40]!r} now")
+
+
+def _reason(message: Message, field: str) -> str:
+    """Take a text that is kept with a slot's last ends, and shown with all others in one answer."""
+    return _text(message, field)[:REASON_LIMIT]
 
 
 def _text(message: Message, field: str) -> str:

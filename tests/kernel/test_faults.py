@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from forkd.core.events import Exited, Failed, Ready, Started
+from forkd.channel import REASON_LIMIT
+from forkd.core.events import Exited, Failed, Ready, Recycle, Started
 from forkd.kernel import hearing
 from tests.kernel.yard import KILL, alive
 from tests.waiting import until
@@ -104,6 +105,18 @@ def test_error_text_is_fit_to_print(yard):
     worker = yard.spawn(yard.zygote(yard.spec(TALKER.format(talk=talk))))
     failed = yard.until(Failed, worker)
     assert failed.error.encode() == b"half a ? pair"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("'type': 'failed', 'error': 'no' * 9999, 'traceback': ''", Failed),
+        ("'type': 'recycle', 'reason': 'no' * 9999", Recycle),
+    ],
+)
+def test_of_a_long_reason_so_much_is_kept_as_a_status_has_room_for(yard, said, kind):
+    worker = yard.spawn(yard.zygote(yard.spec(TALKER.format(talk=f"sock.send(json.dumps({{{said}}}).encode())"))))
+    assert len(yard.until(kind, worker)[1]) == REASON_LIMIT
 
 
 def test_worker_that_closes_its_channel_lives_on(yard):
