@@ -60,7 +60,8 @@ def _one(state: State, request: Reload | Restart | Stop | Scale | SignalWorkers,
     if state.stopping:
         refuse(state, kind, request.ticket, "the launcher is stopping", now)
     elif isinstance(request, Reload):
-        state.pending.append(request)
+        if request.ticket or request not in state.pending:  # of HUPs, whom nobody waits for, one is enough
+            state.pending.append(request)
     elif request.service is not None and not _known(state, request):
         refuse(state, kind, request.ticket, _unknown(request.service, state), now)
     elif isinstance(request, Restart):
@@ -184,7 +185,8 @@ def _config_read(state: State, config: Config, now: float) -> None:
         return
     requests, state.reading = state.reading, None
     names = {request.service for request in requests}
-    needed = {name for name in BUILT_IN if name not in state.services}  # by whichever service brought it about
+    running = {name for name, service in state.services.items() if service.wanted != REMOVED}
+    needed = BUILT_IN - running  # by whichever service brought it about
     specs = {spec.name: spec for spec in config.services if None in names or spec.name in names | needed}
     gone = [n for n in state.services if (None in names or n in names) and n not in {s.name for s in config.services}]
     if None in names:

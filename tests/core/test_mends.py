@@ -254,3 +254,14 @@ def test_a_worker_that_goes_when_it_was_just_found_to_hang_has_failed_once(last)
     world.take()
     world.advance(1)
     assert len(world.take(Spawn)) == 1
+
+
+def test_any_number_of_hups_during_a_reload_is_one_more() -> None:
+    world = Puppet(service())
+    world.stubborn.add(TERM)
+    old = world.worker()
+    world.tell(Reload())
+    world.tell(*[Reload()] * 1000)
+    world.stubborn.clear()
+    world.tell(Exited(old, 0, None))
+    assert len(world.told("reload_ended")) == 2

@@ -69,6 +69,20 @@ def test_forkd_s_own_service_comes_with_the_first_that_needs_it_and_goes_with_a_
     assert [news.ok for news in world.told("ended")] == [True, True, True]
 
 
+def test_forkd_s_own_service_comes_back_though_it_still_goes():
+    world = Puppet(service("a"), service("healthcheck"))
+    with_it, first = world.config, world.worker(0, "a")
+    world.stubborn.add(TERM)
+    world.config = with_it._replace(services=(service("a"),))
+    world.tell(Reload(1))
+    world.tell(Exited(first, 0, None))
+    old = world.worker(0, "healthcheck")
+    world.config = with_it
+    world.tell(Reload(2, "a"))
+    world.tell(Exited(old, 0, None))
+    assert world.slots("healthcheck") == {0: ("ready", 3)}
+
+
 def test_a_service_that_is_not_there_or_stopped_is_not_scaled():
     world = Puppet(service())
     world.tell(Scale(1, "shp", 3))
