@@ -23,7 +23,7 @@ from forkd.core.supervisor import Supervisor
 from forkd.errors import ConfigError, ForkdError
 from forkd.kernel import Kernel
 from forkd.kernel.reader import NothingRead
-from forkd.log import Log, keep_standard_descriptors, stamp
+from forkd.log import Log, keep_standard_descriptors, say, stamp
 from forkd.tallies import KINDS
 
 if TYPE_CHECKING:
@@ -182,10 +182,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _run(path, flags)
     except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201 -- there is no log before there is a configuration
+        say(str(error))  # there is no log before there is a configuration
         return BAD_CONFIG
     except ForkdError as error:
-        print(f"forkd: {error}", file=sys.stderr)  # noqa: T201 -- as above
+        say(f"forkd: {error}")
         return FAILED
 
 

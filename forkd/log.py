@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ class Log:
     def _put(self, level: str, lines: list[str], origin: str, fields: dict[str, Any]) -> bool:
         at, mark = stamp(time.time()), priority(LEVELS[level]) if self._journal else ""
         if self._format == "json":
-            raw = _object(mark, {"at": at, "level": level, "origin": origin, **fields}, lines)
+            raw = as_object(mark, {"at": at, "level": level, "origin": origin, **fields}, lines)
         else:
             raw = _text(f"{mark}{origin}: " if mark else head(at, level, origin), lines)
         with contextlib.suppress(OSError):  # the reader went away: nobody is left to be told
@@ -96,8 +97,11 @@ def _text(head: str, lines: list[str]) -> bytes:
     return b"".join(_clipped(line, lines, LIMIT))
 
 
-def _object(mark: str, body: dict[str, Any], lines: list[str]) -> bytes:
-    """Return the JSON object `body` with the lines as its `text`, after what marks it for the journal."""
+def as_object(mark: str, body: dict[str, Any], lines: list[str]) -> bytes:
+    """Return the JSON object `body` with the lines as its `text`, after what marks it for the journal.
+
+    It is a line of LIMIT bytes at most, which no other writer's tears, pipe(7).
+    """
     start = mark + json.dumps(body, separators=(",", ":"))[:-1] + ',"text":"'
     end = '"}\n'
     text = b"".join(_clipped(_escaped, lines, LIMIT - len(start) - len(end)))
@@ -174,6 +178,13 @@ def keep_standard_descriptors() -> None:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Tell whoever started a command, on stderr. One that is closed, gone or full is no reason to end otherwise."""
+    if sys.stderr:  # print takes None for stdout
+        with contextlib.suppress(OSError):
+            print(text, end=end, file=sys.stderr, flush=True)  # noqa: T201 -- here and nowhere else
 
 
 def stamp(seconds: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from forkd.cli import clients, local, parser
 from forkd.cli.codes import BAD_CONFIG, FAILED, INTERRUPTED, NOT_RUNNING, USAGE
 from forkd.errors import ConfigError, ForkdError, NotRunning, UsageError
-from forkd.log import keep_standard_descriptors
+from forkd.log import keep_standard_descriptors, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _judge(error: Exception) -> int:
     if isinstance(error, ConfigError):
-        print(error, file=sys.stderr)
+        say(str(error))
         return BAD_CONFIG
     if isinstance(error, NotRunning):
         return _complain(str(error), NOT_RUNNING)
@@ -54,5 +54,5 @@ def _judge(error: Exception) -> int:
 
 def _complain(text: str, code: int) -> int:
     for line in text.splitlines():
-        print(f"forkd: {line}", file=sys.stderr)
+        say(f"forkd: {line}")
     return code

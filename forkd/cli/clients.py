@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ def _status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(picture, indent=2))
     else:
-        paint = table.coloured if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else table.plain
+        paint = table.coloured if os.isatty(1) and not os.environ.get("NO_COLOR") else table.plain
         for line in status.lines(picture, paint):
             print(line)
     return DONE if status.as_wanted(picture) else NOT_AS_WANTED

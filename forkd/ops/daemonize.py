@@ -7,11 +7,10 @@ import select
 import signal
 import socket
 import struct
-import sys
 
 from forkd import process
 from forkd.errors import ForkdError
-from forkd.log import STDERR
+from forkd.log import STDERR, say
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
 _MESSAGE = 4096  # bytes of what the launcher says at once
@@ -20,10 +19,11 @@ _MESSAGE = 4096  # bytes of what the launcher says at once
 def daemonize(launcher: list[str]) -> int:
     """Run the launcher's command line in the background; return 0 when it is ready, else the exit code it ended with.
 
-    Ready is what a service manager takes for it. Interrupted before that, the launcher is told to stop.
+    Ready is what a service manager takes for it. Interrupted before that, or told to stop, it has the launcher stop.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         sock.bind("")  # the kernel chooses an abstract name, unix(7): no file to leave behind
         pid = process.fork(lambda: _become(launcher, sock.getsockname()), lambda: None)
         try:
@@ -63,12 +63,9 @@ def _ready(sock: socket.socket, pid: int) -> str | None:
 
 
 def _report(status: str, pid: int) -> None:
-    print(f"forkd: pid {pid}, {status}", file=sys.stderr)
+    say(f"forkd: pid {pid}, {status}")
     if os.isatty(STDERR):
-        print(
-            "forkd: its log went to this terminal, and goes nowhere now; to keep it, start with 2>>FILE",
-            file=sys.stderr,
-        )
+        say("forkd: its log went to this terminal, and goes nowhere now; to keep it, start with 2>>FILE")
 
 
 def _ended(pid: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 from forkd import log
@@ -30,12 +29,12 @@ def show(client: Client, request: Request, *, as_json: bool) -> None:
             print(line, flush=request.follow)
     if not request.follow:
         raise ForkdError("events: the launcher went away before it had told all")
-    _say("the launcher has stopped")
+    log.say("forkd: the launcher has stopped")
 
 
 def _texts(answer: dict[str, Any]) -> Iterable[str]:
     if "lost" in answer:
-        _say(f"{answer['lost']} events lost: nobody read them in time")
+        log.say(f"forkd: {answer['lost']} events lost: nobody read them in time")
     elif "news" in answer:
         head = log.head(answer["at"], answer["level"], answer["origin"])
         yield from (head + log.printable(line) for line in answer["text"].splitlines() or [""])
@@ -47,7 +46,3 @@ def _objects(answer: dict[str, Any]) -> Iterable[str]:
     elif "news" in answer:
         news = answer.pop("news")
         yield json.dumps({"kind": news["kind"], **answer, **kinds.fields(news)})
-
-
-def _say(text: str) -> None:
-    print(f"forkd: {text}", file=sys.stderr, flush=True)

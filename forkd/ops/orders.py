@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from forkd.errors import ForkdError
+from forkd.log import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,9 +76,9 @@ def see_through(client: Client, request: Request, teller: Lines) -> None:
     try:
         _follow(client, request, teller)
     except KeyboardInterrupt:
-        _say(f"interrupted: the {request.verb} goes on; `forkd status` shows how")
+        say(f"forkd: interrupted: the {request.verb} goes on; `forkd status` shows how")
         raise
-    _say(f"{request.verb} done")
+    say(f"forkd: {request.verb} done")
 
 
 def _follow(client: Client, request: Request, teller: Lines) -> None:
@@ -106,7 +106,3 @@ def judge(answer: dict[str, Any], request: Request) -> None:
 
 def _went_away(request: Request) -> NoReturn:
     raise ForkdError(f"{request.verb}: the launcher went away before it was done")
-
-
-def _say(text: str) -> None:
-    print(f"forkd: {text}", file=sys.stderr, flush=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from forkd.errors import ForkdError
-from forkd.log import STDERR, printable
+from forkd.log import STDERR, printable, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +43,7 @@ class Lines:
         repeated = self._verb == "reload" and kind(answer) in _SAID_AT_THE_END
         if answer.get("level") != "debug" and not repeated:
             for line in str(answer.get("text")).splitlines():
-                print(printable(f"{answer.get('origin')}: {line}"), file=sys.stderr, flush=True)
+                say(printable(f"{answer.get('origin')}: {line}"))
 
     def end(self) -> None:
         """Leave the cursor at the begin of a line."""
@@ -77,7 +76,7 @@ class ChangingLine(Lines):
 
     def end(self) -> None:
         """Take the line away."""
-        print(end=_CLEAR, file=sys.stderr, flush=True)
+        say(_CLEAR, end="")
 
     def _learn(self) -> None:
         with contextlib.suppress(ForkdError):  # a launcher that ends: whoever follows the order is told soon
@@ -85,9 +84,10 @@ class ChangingLine(Lines):
                 self._tallies.setdefault(one["name"], Tally(self._verb, one)).wanted = one["wanted"]
 
     def _show(self, text: str) -> None:
-        # A line that is too long would wrap, and could not be taken back.
-        width = os.get_terminal_size(STDERR).columns or 80
-        print(end=_CLEAR + printable(text)[: width - 1], file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # the terminal went away
+            # A line that is too long would wrap, and could not be taken back.
+            width = os.get_terminal_size(STDERR).columns or 80
+            say(_CLEAR + printable(text)[: width - 1], end="")
 
 
 class Tally:

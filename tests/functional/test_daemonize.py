@@ -115,13 +115,25 @@ def test_a_service_that_cannot_start_is_told_and_keeps_nobody_waiting(background
     assert background.get().startswith("one ")
 
 
-def test_interrupted_it_stops_the_launcher(forkd: Installed) -> None:
+def test_a_full_disk_below_its_log_is_no_failure(background: Installed) -> None:
+    background.configure({"web": background.web()})
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [COMMAND, "start", "--daemonize", "-c", background.config],
+            check=False, stderr=full, env=background.environment(), cwd=background.folder,
+        )  # fmt: skip
+    assert done.returncode == 0
+    assert background.get().startswith("one ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_stops_the_launcher(forkd: Installed, number: signal.Signals) -> None:
     forkd.configure({"web": forkd.web()})
     forkd.write("app.py", GATED)
     starter = daemonize(forkd)
     until((forkd.folder / "importing").exists, what="the import")
     pid = launcher(forkd)
-    starter.send_signal(signal.SIGINT)
+    starter.send_signal(number)
     assert starter.wait(30) == 130
     until(lambda: not alive(pid), what="the launcher's end")
 

@@ -141,12 +141,34 @@ def test_what_there_is_not_is_named_beside_what_there_is(
     assert running.workers() == before
 
 
-def test_with_stderr_closed_an_order_is_carried_out_all_the_same(running: Installed) -> None:
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    ("command", "code"), [("restart web", 0), ("scale wbe 1", 1), ("check -c /nowhere", 78), ("start -c /nowhere", 78)]
+)
+def test_where_nobody_can_be_told_all_is_done_and_ends_as_ever(
+    running: Installed, stderr: str, command: str, code: int
+) -> None:
     done = subprocess.run(
-        ["sh", "-c", '"$0" restart web 2>&-', COMMAND],
-        check=False, env={**running.environment(), "FORKD_RUNTIME_DIR": str(running.runtime_dir)},
+        ["sh", "-c", f'"$0" {command} {stderr}', COMMAND],
+        check=False, stdout=subprocess.PIPE,
+        env={**running.environment(), "FORKD_RUNTIME_DIR": str(running.runtime_dir)},
     )  # fmt: skip
-    assert done.returncode == 0
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert len(running.workers()) == 2
+
+
+def test_with_stdout_closed_the_exit_code_tells_the_status(running: Installed) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$0" status --runtime-dir "$1" >&-', COMMAND, running.runtime_dir],
+        check=False, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_order_outlives_the_terminal_that_it_was_given_on(running: Installed) -> None:
+    process, upper = on_a_terminal(running, "restart", "web")
+    os.close(upper)
+    assert process.wait(30) == 0
     assert len(running.workers()) == 2
 
 
