@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 from typing import TextIO
 
 from forkd import log
+
+_LONGEST_NAME = 200  # characters
 
 
 class Look(logging.Formatter):
@@ -29,20 +30,19 @@ class Look(logging.Formatter):
             text += "\n" + self.formatStack(record.stack_info)
         mark = log.priority(record.levelno) if self._journal else ""
         if self._json:
-            return mark + self._object(record, text)
+            return self._object(mark, record, text)
         if self._journal:
             return "\n".join(f"{mark}{self._origin}: {line}" for line in text.split("\n"))
         return log.head(log.stamp(record.created), record.levelname, self._origin) + text
 
-    def _object(self, record: logging.LogRecord, text: str) -> str:
+    def _object(self, mark: str, record: logging.LogRecord, text: str) -> str:
         body = {
             "at": log.stamp(record.created),
             "level": record.levelname.lower(),
             "origin": self._origin,
-            "logger": record.name,
-            "text": text,
+            "logger": record.name[:_LONGEST_NAME],
         }
-        return json.dumps(body, separators=(",", ":"))
+        return log.as_object(mark, body, text.split("\n")).decode().removesuffix("\n")
 
 
 def to_stderr(origin: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 from typing import Any
@@ -30,10 +31,10 @@ except KeyError:
 """
 
 
-def said(environ: dict[str, str] | None = None, before: str = "") -> list[str]:
+def said(environ: dict[str, str] | None = None, before: str = "", after: str = "") -> list[str]:
     """Return the lines of stderr."""
     done = subprocess.run(
-        [sys.executable, "-c", CODE.replace("BEFORE", before)], env={**os.environ, **(environ or {})},
+        [sys.executable, "-c", CODE.replace("BEFORE", before) + after], env={**os.environ, **(environ or {})},
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     return done.stderr.splitlines()
@@ -64,6 +65,17 @@ def test_as_json_a_record_is_one_object():
     assert first == {"level": "info", "origin": "shop/0", "logger": "shop.web", "text": "well\nand good"}
     assert second["level"] == "critical"
     assert "\nKeyError: 'DSN'\n" in second["text"]
+
+
+def test_as_json_a_record_tears_no_other_on_a_pipe_that_is_full():
+    after = "log.error('first' + 3000 * '\\nlong' + '\\nlast'); log.getChild(9999 * 'n').error(9999 * '\"')\n"
+    lines = said({"FORKD_LOG_FORMAT": "json", "FORKD_LOG_LEVEL": "error"}, after=after)
+    assert max(map(len, lines)) < select.PIPE_BUF
+    _, first, second = objects(lines)
+    assert first["text"].startswith("first\nlong\n")
+    assert first["text"].endswith("\nlong\nlast")
+    assert second["logger"].startswith("shop.web.nnn")
+    assert set(second["text"]) == {'"'}
 
 
 def test_for_the_journal_each_line_has_its_priority_and_no_time_of_day():
