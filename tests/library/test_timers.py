@@ -335,6 +335,15 @@ def test_a_dynamic_timer_waits_as_its_calls_say(engine):
     assert group.wait(5)
 
 
+def test_a_timer_that_never_waits_lets_others_have_their_turn(engine):
+    group = threadgroup.create(engine)
+    timers = [group.add_dynamic_timer(lambda: 0), group.add_timer(1e-9, int)]
+    group.sleep(0.05)
+    group.stop()
+    assert group.wait(5)
+    assert all(timer.runs > 1 for timer in timers)
+
+
 def test_a_dynamic_timer_that_says_nonsense_is_logged_and_asked_again(engine):
     group = threadgroup.create(engine)
     schedules._SHORTEST_RETRY = 0.01  # this test has its process to itself
