@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("forkd.launcher")
 
+# Whoever signals must find no number that is somebody else's by now. Reentrant: a signal handler may stop too. Of the
+# module: of an object that only the script's frames hold, eventlet says in each worker that it could not be greened.
+_signalling = threading.RLock()
+
 
 class Launcher(ABC):
     """Runs services, any number of them, until they have stopped."""
@@ -160,8 +164,6 @@ class ProcessLauncher(Launcher):
 
     def __init__(self) -> None:
         self._launchers: set[int] = set()  # a pidfd of each
-        # Whoever signals must find no number that is somebody else's by now. Reentrant: a signal handler may stop too.
-        self._lock = threading.RLock()
 
     def launch_service(self, service: Service, workers: int = 1) -> None:
         """Start `service` in so many workers, and return when all are ready.
@@ -218,7 +220,7 @@ class ProcessLauncher(Launcher):
             self._reap(pidfd)
 
     def _signal(self, number: int) -> None:
-        with self._lock:
+        with _signalling:
             for pidfd in self._launchers:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(pidfd, number)
@@ -226,7 +228,7 @@ class ProcessLauncher(Launcher):
     def _reap(self, pidfd: int) -> None:
         with contextlib.suppress(ChildProcessError):  # the script ignores SIGCHLD, or its handler reaps whoever is dead
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        with self._lock:
+        with _signalling:
             self._launchers.remove(pidfd)
             os.close(pidfd)
 

@@ -174,13 +174,16 @@ def script(short_tmp) -> Iterator[subprocess.Popen[str]]:
     """conf/examples/script.py, whose services are ready; the line that says where is not yet read."""
     ports = Ports()
     environment = {
+        **{
+            name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"
+        },  # eventlet keeps quiet by it
         "FORKD_RUNTIME_DIR": str(short_tmp / "run"),
         "LINKBOX_PORT": str(ports.take()),
         "LINKBOX_DB": str(short_tmp / "links.sqlite"),
     }
     with contextlib.closing(ports), (short_tmp / "log").open("w") as log:
         script = subprocess.Popen(
-            [sys.executable, CONF / "examples" / "script.py"], cwd=short_tmp, env={**os.environ, **environment},
+            [sys.executable, CONF / "examples" / "script.py"], cwd=short_tmp, env=environment,
             stdout=subprocess.PIPE, stderr=log, text=True,
         )  # fmt: skip
         with script:
@@ -201,6 +204,7 @@ def test_the_script_runs_them_without_a_configuration(script, short_tmp):
     assert until(lambda: re.search(r"clicks.*1", counted(), re.DOTALL))
     script.terminate()
     assert script.wait(30) == 0
+    assert re.findall(r"^(?!\d{4}-\d\d-\d\dT).*", (short_tmp / "log").read_text(), re.MULTILINE) == [""]
 
 
 def test_the_script_says_why_it_cannot_start(script, short_tmp):
