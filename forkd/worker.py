@@ -72,8 +72,7 @@ def live(birth: Birth) -> int:
         vitals = Vitals(birth.belongings.board, birth.spec, to)
         service = _start(birth, build, signals, vitals.board)
         to.send({"type": "ready", "counters": service.board.names()})
-        service.thread_group.add_timer(vitals.interval, vitals.beat)
-        _serve(service, signals, to)
+        _serve(service, signals, vitals, to)
     except ChannelClosed:
         return 1  # nobody wants this worker any more
     except BaseException as error:  # noqa: BLE001 -- SystemExit in a service's start is a failure like any other
@@ -149,10 +148,11 @@ def describe(error: BaseException) -> str:
     return traceback.format_exception_only(type(error), error)[-1].strip()
 
 
-def _serve(service: Service, signals: Signals, to: Channel) -> None:
-    """Return when the service has stopped, or a QUIT cuts its drain short."""
+def _serve(service: Service, signals: Signals, vitals: Vitals, to: Channel) -> None:
+    """Return when the service has stopped, which it may have by now, or a QUIT cuts its drain short."""
     # None of the service's threads, whose stop awaits all of them. The main one is kept free for what comes next.
     own = threadgroup.create(service.concurrency)
+    own.add_timer(vitals.interval, vitals.beat)
     ended = own.event()
     own.add_loop(_await_end, service, ended, signals)
     stopping = False

@@ -89,17 +89,17 @@ def _health(state: State, service: Service, worker: Incarnation, fact: Health, n
 def _exited(state: State, service: Service, one: Incarnation, fact: Exited, now: float) -> None:
     del state.living[one.id]
     end = Exit(now, fact.code, fact.signal, _reason(one, fact))
-    expected = one.asked or (one.draining and not one.hung)
+    policy = service.generations[one.generation].spec.restart.policy
+    done = one.slot is not None and policy == "on-failure" and fact.code == 0 and not one.hung
+    expected = done or one.asked or (one.draining and not one.hung)
     state.tell("exited", service, one, text=end.reason, ok=expected, stacks=fact.stacks or None)
     if one.slot is None:
         _zygote_exited(state, service, one, end)
         return
     del service.workers[one.id]
     service.slot(one.slot).exits.append(end)
-    policy = service.generations[one.generation].spec.restart.policy
     if one.asked or ((one.draining or one.hung) and policy == "always"):
         return  # counted already, as far as it counts
-    done = policy == "on-failure" and fact.code == 0 and not one.hung
     if (done or policy == "never") and all(worker.slot != one.slot for worker in service.workers.values()):
         service.slot(one.slot).last = True
     if done:

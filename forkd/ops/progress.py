@@ -116,7 +116,8 @@ class Tally:
             return f"{self._had - len(self._living)} of {self._had} workers stopped"
         if self._verb == "scale":
             return f"{len(self._ready)} workers ready, {self.wanted} wanted"
-        return f"{len(self._ready)} of {self.wanted} workers replaced"
+        # Jobs that are done by now are wanted no more.
+        return f"{len(self._ready)} of {max(self.wanted, len(self._ready))} workers replaced"
 
 
 def kind(answer: dict[str, Any]) -> object:

@@ -157,6 +157,7 @@ def test_when_all_have_ended_it_is_stopped_and_a_restart_starts_all():
     world = Puppet(service(restart=RestartSpec(policy="on-failure"), workers=2))
     for slot in (0, 1):
         world.tell(Exited(world.worker(slot), 0, None))
+    assert [news.ok for news in world.told("exited")] == [True, True]
     assert (world.status()["state"], world.status()["wanted"]) == ("stopped", 0)
     assert world.supervisor.deadline() is None
     world.tell(Restart(7, "shop"))
