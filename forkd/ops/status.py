@@ -163,7 +163,7 @@ def _check_row(service: str, worker: dict[str, Any]) -> list[table.Cell]:
     health = worker["health"]
     return [
         table.Cell(f"{service}/{worker['slot']}"),
-        table.Cell("well", "green") if health["ok"] else table.Cell(f"{health['failures']} failures", "red"),
+        table.Cell("well", "green") if health["ok"] else table.Cell(f"failures: {health['failures']}", "red"),
         table.Cell(table.one_line(health["text"]) or "-"),
     ]
 
