@@ -79,6 +79,7 @@ KINDS = {
     ),
     "waiting": Kind("a service waits for those that it comes `after`", ("service", "reason"), "info", "{text}"),
     "scaled": Kind("another number of workers is wanted", ("service", "reason"), "info", "{text}"),
+    "refused": Kind("what a signal asks for (TTIN, TTOU) cannot be done", ("reason",), "warning", "refused to {text}"),
     "rolled": Kind(
         "a new generation serves alone", ("service", "generation"), "info", "generation {generation} serves"
     ),

@@ -99,7 +99,7 @@ def _restart(state: State, request: Restart, now: float) -> None:
 
 def _scale(state: State, request: Scale, now: float) -> None:
     """Want another number of workers, until a reload brings a new generation with its own."""
-    names = [name for name in state.services if name not in BUILT_IN] if request.service is None else [request.service]
+    names = [request.service] if request.service is not None else _services(state)
     if len(names) != 1:
         refuse(state, SCALE, request.ticket, f"there are {len(names)} services: name the one to scale", now)
         return
@@ -112,8 +112,13 @@ def _scale(state: State, request: Scale, now: float) -> None:
     size = min(size, MOST_WORKERS)
     for number in {service.target.generation, service.settled.generation}:
         service.generations[number].workers = size
-    state.tell("scaled", service, text=f"{size} workers wanted")
+    state.tell("scaled", service, text=f"{size} worker{'' if size == 1 else 's'} wanted")
     issue(state, SCALE, request.ticket, {service.name}, now)
+
+
+def _services(state: State) -> list[str]:
+    """Return the names that the configuration has."""
+    return [name for name, one in state.services.items() if name not in BUILT_IN and one.wanted != REMOVED]
 
 
 def _signal(state: State, request: SignalWorkers, now: float) -> None:

@@ -21,6 +21,8 @@ def issue(state: State, kind: str, number: int, services: set[str], now: float) 
 
 def refuse(state: State, kind: str, number: int, error: str, now: float) -> None:
     """End a request that cannot be done."""
+    if kind == SCALE and not number:  # TTIN or TTOU, whose sender can be told by nothing else
+        state.tell("refused", text=f"{kind}: {error}")
     ticket = Ticket(kind, number, set())
     ticket.errors.append(error)
     state.tickets.append(ticket)

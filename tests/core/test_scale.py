@@ -22,7 +22,7 @@ def test_scale_up_and_down():
     world.tell(Scale(2, "shop", 1))
     assert sorted(world.slots()) == [0]
     assert ended(world) == [(1, True, None), (2, True, None)]
-    assert [news.text for news in world.told("scaled")] == ["5 workers wanted", "1 workers wanted"]
+    assert [news.text for news in world.told("scaled")] == ["5 workers wanted", "1 worker wanted"]
     assert world.status()["restarts"] == 0
 
 
@@ -45,8 +45,18 @@ def test_one_more_or_less_of_the_only_service(steps, left):
 
 def test_one_more_of_which_service():
     world = Puppet(service("a"), service("b"))
-    world.tell(Scale(3, None, 1, relative=True))
-    assert ended(world) == [(3, False, "there are 2 services: name the one to scale")]
+    world.tell(Scale(0, None, 1, relative=True))
+    assert ended(world) == [(0, False, "there are 2 services: name the one to scale")]
+    assert [news.text for news in world.told("refused")] == ["scale: there are 2 services: name the one to scale"]
+
+
+def test_one_more_of_the_only_service_beside_one_that_was_removed_and_drains():
+    world = Puppet(service("a"), service("b"))
+    world.stubborn.add(TERM)
+    world.config = world.config._replace(services=(service("b"),))
+    world.tell(Reload(1))
+    world.tell(Scale(0, None, 1, relative=True))
+    assert world.status("b")["wanted"] == 2
 
 
 def test_forkd_s_own_service_does_not_count():

@@ -81,6 +81,14 @@ def test_a_reload_brings_back_what_the_configuration_says(forkd: Installed) -> N
     assert len(forkd.workers()) == 1
 
 
+def test_a_signal_that_cannot_be_heeded_is_told_in_the_log(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(), "other": forkd.web(bind=["unix:other.sock"])})
+    forkd.start()
+    forkd.signal(signal.SIGTTIN)
+    said = "WARNING launcher: refused to scale: there are 2 services: name the one to scale"
+    until(lambda: said in forkd.log.read_text(), what="the refusal")
+
+
 def test_a_stopped_service_is_not_scaled(forkd: Installed) -> None:
     forkd.configure({"web": forkd.web()})
     forkd.start()

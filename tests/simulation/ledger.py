@@ -32,7 +32,6 @@ class Ledger:
         self.retired: dict[tuple[str, int], float] = {}
         self.closed: set[str] = set()  # services that were retired because they stop
         self.begun: set[str] = set()
-        self.leaving: set[str] = set()  # services that were removed and of which something may live
         self.emptied: dict[tuple[str, int], float] = {}  # when the last worker of a generation died
         self.newborn: set[int] = set()  # who has announced itself since the last turn
         self.owed: Counter[tuple[int, int]] = Counter()  # signals that operators send: to whom, and which
@@ -65,9 +64,7 @@ class Ledger:
 
     def planned(self) -> None:
         """Write down, after all commands of a turn, what is gone: if it was stopped it begins anew."""
-        gone = {name for name in self.begun | self.leaving if not self.lives.of(name)}
-        self.begun -= {name for name in gone if self.wants.stops(name)}
-        self.leaving -= gone
+        self.begun -= {name for name in self.begun if self.wants.stops(name) and not self.lives.of(name)}
         self.newborn.clear()
 
     def tell(self, event: events.Event, now: float) -> None:
@@ -218,10 +215,8 @@ class Ledger:
             wants.given_up.discard(name)
             if name in read:
                 wants.read(read[name], running=running)
-                self.leaving.discard(name)
             else:
                 wants.remove(name)
-                self.leaving.add(name)
 
     def _requested(self, request: Request) -> None:
         wants, named = self.wants, self.wants.named(request)
@@ -252,7 +247,7 @@ class Ledger:
 
     def _scale(self, request: events.Scale) -> None:
         """Write down a new size, unless it is not known of which service, or that one does not run."""
-        there = self.wants.configured.keys() | self.leaving if request.service is None else {request.service}
+        there = self.wants.named(request)
         if len(there) == 1 and not self.wants.stops(name := there.pop()):
             self.wants.scale(request, name)
             self._doubt({name})

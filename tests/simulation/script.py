@@ -100,7 +100,7 @@ class Script:
     ) -> int:
         """Let an operator ask for something; return its ticket, or 0 for a signal."""
         self._tickets += 1
-        ticket = self._tickets if args or self.rng.random() < 0.7 else 0
+        ticket = self._tickets if (args and args[0] is not None) or self.rng.random() < 0.7 else 0
         self.world.outbox.append(kind(ticket, *args))  # type: ignore[arg-type]
         return ticket
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NEWS = {
     "config_refused", "draining", "ended", "exited", "failed", "hung", "import_failed", "imported", "ready",
-    "recycling", "reload_ended", "reload_started", "rolled", "rolled_back", "scaled", "service_failed", "spawned",
+    "recycling", "refused", "reload_ended", "reload_started", "rolled", "rolled_back", "scaled", "service_failed", "spawned",
     "stacks", "stopping", "unhealthy", "waiting", "zygote_started",
 }  # fmt: skip
 ONCE = {"spawned", "zygote_started", "imported", "ready", "draining", "exited", "hung", "recycling", "unhealthy"}
