@@ -38,13 +38,12 @@ class Ends:
 
         A zygote that had imported is not counted, and what was `blamed` for the end of a roll neither.
         """
-        done = life.is_done(end)
-        last = done or life.spec.restart.policy == "never"
+        last = life.done or life.spec.restart.policy == "never"
         if life.slot is not None and last and all(other.slot != life.slot or other is life for other in others):
             self.done.add((life.service, life.slot))
             if end.code != 0:
                 self.undone.add((life.service, life.slot))
-        if not done:
+        if not life.done:
             self.waits.ended(life, now, retired=retired)
             if not (retired or blamed or (life.slot is None and life.ready is not None)):
                 self.counts(life, now)

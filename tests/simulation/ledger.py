@@ -130,13 +130,13 @@ class Ledger:
 
     def _exited(self, life: Life, end: events.Exited, now: float) -> None:
         key = life.service, life.generation
+        life.ends(end, now)
         gone = life.hung or life.draining is not None  # and counted already, where it is followed in any case
         counted = life.asked or self.maybe_unwanted(life) or (gone and life.followed_in_any_case)
-        blamed = not life.is_done(end) and self._blame(life)
+        blamed = not life.done and self._blame(life)
         if life.slot is None or not counted:
             others = self.lives.workers(life.service)
             self.ends.exits(life, end, others, now, retired=key in self.retired, blamed=blamed)
-        life.exited = now
         self.lives.end(life)
         if not self.lives.populated(*key):
             self.emptied[key] = now
@@ -149,10 +149,10 @@ class Ledger:
         return unborn and life.doubtful and life.ready is None and life.draining is None
 
     def expected(self, life: Life) -> bool:
-        """Return whether an end was asked for by the launcher, or at least by somebody."""
+        """Return whether an end was asked for by the launcher, or at least by somebody, or was that of a job."""
         if life.slot is None:
             return (life.service, life.generation) in self.retired
-        return life.asked or (life.draining is not None and not life.hung)
+        return life.done or life.asked or (life.draining is not None and not life.hung)
 
     def fails_to_be_born(self, life: Life) -> None:
         """Write down that a worker which has just exited, and may have been unwanted, was not."""

@@ -16,11 +16,12 @@ class Life:
 
     In its present phase it has `pardon` seconds more than its timeout at least, and `slack` at most, because the
     launcher or the machine stood still; `doubtful` is set once something happened for which the supervisor may have
-    wanted its end. `due`: it is to be replaced though it serves. `beat` is its last known sign of life, `silent` when
-    it was first found to have given none for too long, `hung` whether it is given up for that.
+    wanted its end. `done`: it ended as one that has done what it was there for. `due`: it is to be replaced though it
+    serves. `beat` is its last known sign of life, `silent` when it was first found to have given none for too long,
+    `hung` whether it is given up for that.
     """
 
-    __slots__ = ("beat", "born", "doubtful", "draining", "due", "exited", "generation", "hung", "id", "pardon",
+    __slots__ = ("beat", "born", "done", "doubtful", "draining", "due", "exited", "generation", "hung", "id", "pardon",
                  "ready", "signals", "silent", "slack", "slot", "spec", "started", "zygote")  # fmt: skip
 
     def __init__(self, id: int, generation: int, spec: ServiceSpec, born: float) -> None:
@@ -33,7 +34,7 @@ class Life:
         self.exited: float | None = None
         self.signals: dict[int, float] = {}
         self.pardon = self.slack = 0.0
-        self.doubtful = self.due = self.hung = False
+        self.done = self.doubtful = self.due = self.hung = False
         self.beat = born
         self.silent: float | None = None
 
@@ -102,9 +103,10 @@ class Life:
         """Whether it serves, as far as one can know."""
         return self.ready is not None and not self.leaving
 
-    def is_done(self, end: events.Exited) -> bool:
-        """Tell whether it ended as one that has done what it was there for."""
-        return self.slot is not None and self.spec.restart.policy == "on-failure" and end.code == 0 and not self.hung
+    def ends(self, end: events.Exited, now: float) -> None:
+        """Write down how it ended."""
+        job = self.slot is not None and self.spec.restart.policy == "on-failure"
+        self.exited, self.done = now, job and end.code == 0 and not self.hung
 
     def __str__(self) -> str:
         what = "zygote" if self.slot is None else f"slot {self.slot}"

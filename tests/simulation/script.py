@@ -98,9 +98,10 @@ class Script:
         kind: type[events.Reload | events.Restart | events.Stop | events.Scale | events.SignalWorkers],
         *args: object,
     ) -> int:
-        """Let an operator ask for something; return its ticket, or 0 for a signal."""
+        """Let an operator ask for something; return its ticket, or 0 for a signal, which names no service."""
         self._tickets += 1
-        ticket = self._tickets if (args and args[0] is not None) or self.rng.random() < 0.7 else 0
+        by_signal = args[0] is None if args else self.rng.random() >= 0.7
+        ticket = 0 if by_signal else self._tickets
         self.world.outbox.append(kind(ticket, *args))  # type: ignore[arg-type]
         return ticket
 
