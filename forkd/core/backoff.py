@@ -21,6 +21,11 @@ class Backoff:
         self.wait = 0.0
         self.retry_at = 0.0
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last run was no healthy one."""
+        return self.retry_at > 0.0
+
     def ended(self, spec: RestartSpec, lived: float, now: float) -> None:
         """Record that a run ended after `lived` seconds."""
         if lived >= spec.healthy_after:

@@ -13,9 +13,18 @@ if TYPE_CHECKING:
 
 
 def of_worker(state: State, service: Service, worker: Incarnation, why: str, now: float) -> None:
-    """Count the end of a worker that served and that nobody asked to stop."""
+    """Count the end of a worker that served and that nobody asked to stop.
+
+    A roll ends with the second one of a slot in a row: code that never serves in all slots at once would roll for ever.
+    """
+    assert worker.slot is not None
+    error, backoff = f"worker {worker.slot}: {why}", service.slot(worker.slot).backoff
+    before = backoff.failing
     wait_after(service, worker, now)
-    _count(state, service, f"worker {worker.slot}: {why}", now)
+    if before and backoff.failing and service.rolling and service.matches(worker, service.target):
+        _blame(state, service, service.generations[worker.generation], error, now)
+        return
+    _count(state, service, error, now)
 
 
 def wait_after(service: Service, worker: Incarnation, now: float) -> None:

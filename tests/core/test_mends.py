@@ -265,3 +265,40 @@ def test_any_number_of_hups_during_a_reload_is_one_more() -> None:
     world.stubborn.clear()
     world.tell(Exited(old, 0, None))
     assert len(world.told("reload_ended")) == 2
+
+
+def test_a_roll_to_code_that_dies_again_and_again_once_it_serves_is_taken_back() -> None:
+    world = Puppet(service(workers=2))
+    world.silent_slots.add((2, 1))
+    world.tell(Reload(1))
+    world.tell(Exited(world.worker(0), None, 11))
+    assert world.told("rolled_back") == []
+    world.advance(0.1)
+    world.tell(Exited(world.worker(0), None, 11))
+    assert [news.text for news in world.told("rolled_back")] == ["worker 0: died of SIGSEGV"]
+    assert world.slots() == {0: ("ready", 1), 1: ("ready", 1)}
+    assert world.told("ended")[0].ok is False
+    world.tell(Reload(2))
+    world.tell(Ready(world.worker(1)))
+    assert world.slots() == {0: ("ready", 3), 1: ("ready", 3)}
+
+
+def test_a_restart_of_workers_that_die_again_and_again_is_over() -> None:
+    world = Puppet(service(workers=2))
+    world.silent_slots.add((1, 1))
+    world.tell(Restart(1))
+    for _ in range(2):
+        world.tell(Exited(world.worker(0), None, 11))
+        world.advance(0.1)
+    assert [(news.ticket, news.text) for news in world.told("ended")] == [(1, "shop: worker 0: died of SIGSEGV")]
+
+
+def test_a_worker_that_dies_after_a_healthy_life_during_a_roll_is_replaced() -> None:
+    world = Puppet(service(workers=2, start_timeout=60))
+    world.silent_slots.add((2, 1))
+    world.tell(Reload(1))
+    for lived in (0.1, 20.0):
+        world.advance(lived)
+        world.tell(Exited(world.worker(0), None, 11))
+    assert world.told("rolled_back") == []
+    assert world.slots()[0] == ("ready", 2)

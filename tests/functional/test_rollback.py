@@ -57,6 +57,33 @@ def test_a_failure_at_the_last_worker_of_the_roll_rolls_all_back(forkd: Installe
     assert (third["ready"], web["generation"]) == (3, 2)
 
 
+# Its worker of slot 0 dies as soon as it serves; that of slot 1 never does, so that the roll is not over before.
+DIES_SERVING = """
+import os
+import forkd
+
+class Third(forkd.Server):
+    def start(self):
+        threads = self.service.thread_group
+        if self.service.worker.slot == 0:
+            threads.add_timer(60, os._exit, 3, initial_delay=0.05)
+        else:
+            threads.sleep(1000)
+"""
+
+
+def test_code_that_dies_again_as_soon_as_it_serves_is_rolled_back(forkd: Installed) -> None:
+    forkd.write("third.py", "import forkd\n\nclass Third(forkd.Server):\n    pass\n")
+    forkd.configure({"third": {"server": "third:Third", "workers": 2, "kill_timeout": 0.2, "stop_timeout": 0.2}})
+    forkd.start()
+    forkd.write("third.py", DIES_SERVING)
+    done = forkd.run("reload")
+    assert done.returncode == 1
+    assert "third: worker 0: exited with code 3" in done.stderr
+    forkd.until_running()
+    assert {worker["generation"] for worker in forkd.service("third")["workers"]} == {1}
+
+
 def test_after_a_rollback_the_mended_code_reloads(forkd: Installed) -> None:
     forkd.configure({"web": forkd.web()})
     forkd.start()
