@@ -95,16 +95,15 @@ class Timer:
     def _sleep_until(self, due: float, schedule: Schedule) -> float | None:
         """Return the instant at which the call was due at last, once it is there; None when the timer has ended.
 
-        What is due already waits, too, for no time at all: a green thread would let no other have its turn.
+        Each call is waited for, if for no time at all: a green thread would else let no other have its turn.
         """
-        waited = False
-        while not self._ended.is_set():
+        pause = 0.0
+        while not self._ended.wait(pause):
             now = schedule.clock.now()
             due = schedule.confirm(due, now)
-            if due <= now and waited:
+            if due <= now:
                 return due
-            self._ended.wait(max(0.0, min(due - now, schedule.clock.longest_wait)))
-            waited = True
+            pause = min(due - now, schedule.clock.longest_wait)
         return None
 
     def _call(self, schedule: Schedule, due: float) -> Tick | None:

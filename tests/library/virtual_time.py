@@ -50,8 +50,9 @@ class VirtualTime:
 
     def wait(self, timeout: float | None = None) -> bool:
         assert timeout is not None
-        self.passed += timeout + self._oversleeps[len(self.waits) % len(self._oversleeps)]
-        self.waits.append(timeout)
+        if timeout:  # to give way to others takes none
+            self.passed += timeout + self._oversleeps[len(self.waits) % len(self._oversleeps)]
+            self.waits.append(timeout)
         return self.is_set()
 
     def call(self) -> None:
