@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 from forkd import sockets, threadgroup
@@ -170,12 +171,17 @@ class Service:
             self._end()
 
     def _drain(self) -> None:
-        """Stop the server gracefully; after `stop_timeout` tell it to give up."""
+        """Stop the server gracefully; after `stop_timeout` tell it to give up, and if it does not, end without it."""
         drained = self.thread_group.event()
 
         def give_up_in_time() -> None:
-            if not drained.wait(self.stop_timeout):
-                self._stop_server(graceful=False)
+            if drained.wait(self.stop_timeout):
+                return
+            # In a thread of its own: whoever does not stop gracefully may not stop at all.
+            self.thread_group.add_stopper(partial(self._stop_server, graceful=False))
+            if not drained.wait(_LAST_MOMENT):
+                _log.warning("service %s: its server did not stop in %g s, left behind", self.name, self.stop_timeout)
+                self._stop_threads()
 
         with contextlib.suppress(ForkdError):  # no thread to be had: the launcher's own deadline still holds
             self.thread_group.add_loop(give_up_in_time)

@@ -156,6 +156,22 @@ def test_a_graceful_stop_takes_no_longer_than_its_timeout(engine, kind):
     assert service.thread_group.others() == []
 
 
+def test_a_server_whose_stop_never_returns_is_left_behind(engine):
+    class Stuck(Recorder):
+        def stop(self) -> None:  # type: ignore[override]  # as it may be
+            self.finish.wait()
+
+    service = Service(Stuck(), name="shop", concurrency=engine)
+    service.adopt(Inheritance(stop_timeout=0.05))
+    service.start()
+    outside = Service(Server(), concurrency=engine).thread_group
+    with logged() as records:
+        outside.add_thread(service.stop)
+        assert outside.add_thread(service.wait).wait(5)
+    assert records == ["WARNING forkd.service service shop: its server did not stop in 0.05 s, left behind"]
+    assert service.thread_group.others() == []
+
+
 def test_one_of_its_own_threads_may_stop_it(engine):
     server = Recorder()
     service = Service(server, concurrency=engine)
