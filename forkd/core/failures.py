@@ -48,7 +48,8 @@ def of_start(state: State, service: Service, worker: Incarnation, why: str, now:
     service.slot(worker.slot).backoff.ended(generation.spec.restart, 0.0, now)
     if blamed:
         _blame(state, service, generation, error, now)
-    _count(state, service, error, now)
+    if worker.pid is not None or worker.error is not None:  # else its zygote died, which counts once
+        _count(state, service, error, now)
 
 
 def of_zygote(state: State, service: Service, generation: Generation, zygote: Incarnation, end: Exit) -> None:
@@ -56,6 +57,7 @@ def of_zygote(state: State, service: Service, generation: Generation, zygote: In
     lived = 0.0 if zygote.ready_at is None else end.at - zygote.born
     generation.backoff.ended(generation.spec.restart, lived, end.at)
     if zygote.ready_at is not None:
+        _count(state, service, f"zygote: {end.reason}", end.at)
         return
     what = "could not be started" if zygote.pid is None else "import failed"
     error = f"{what}: {end.reason}"

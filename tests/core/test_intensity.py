@@ -56,6 +56,18 @@ def test_workers_that_never_start_and_imports_that_fail_count():
     assert str(world.status()["error"]).endswith("import failed: KeyError: 'DSN'")
 
 
+def test_a_zygote_that_dies_with_many_orders_has_failed_once():
+    world = Puppet(service(workers=20, restart=THRICE))
+    world.unborn.add(1)
+    world.tell(*(Exited(world.worker(slot), None, 9) for slot in range(2)))
+    world.advance(1)
+    lost = [world.worker(slot) for slot in range(2)]
+    world.tell(*(Exited(worker, None, None) for worker in lost))
+    assert world.status()["state"] == "degraded"
+    world.tell(Exited(world.zygote(1), None, 9))
+    assert str(world.status()["error"]).endswith("the last one: zygote: killed by operator or kernel")
+
+
 def test_drains_reloads_and_failed_reloads_do_not_count():
     world = Puppet(service(restart=THRICE))
     for number in range(2, 10):
