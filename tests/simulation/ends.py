@@ -36,7 +36,7 @@ class Ends:
     ) -> None:
         """Write down an end that nobody asked for, `others` being the workers of the service.
 
-        A zygote that had imported is not counted, and what was `blamed` for the end of a roll neither.
+        A worker that never was is not counted, since its zygote is, and what was `blamed` for the end of a roll neither.
         """
         last = life.done or life.spec.restart.policy == "never"
         if life.slot is not None and last and all(other.slot != life.slot or other is life for other in others):
@@ -45,7 +45,8 @@ class Ends:
                 self.undone.add((life.service, life.slot))
         if not life.done:
             self.waits.ended(life, now, retired=retired)
-            if not (retired or blamed or (life.slot is None and life.ready is not None)):
+            never_was = life.slot is not None and life.started is None and life.failed is None and not life.signals
+            if not (retired or blamed or never_was):
                 self.counts(life, now)
 
     def failures(self, service: str, since: float) -> int:

@@ -34,6 +34,7 @@ class Ledger:
         self.begun: set[str] = set()
         self.emptied: dict[tuple[str, int], float] = {}  # when the last worker of a generation died
         self.newborn: set[int] = set()  # who has announced itself since the last turn
+        self.doubted: events.Exited | None = None  # the last end, if only the supervisor knows whether it asked for it
         self.owed: Counter[tuple[int, int]] = Counter()  # signals that operators send: to whom, and which
         self.awake = 0.0  # no silence before this instant counts
 
@@ -107,7 +108,7 @@ class Ledger:
     def _of_worker(self, life: Life, fact: events.Fact, now: float) -> None:
         match fact:
             case events.Draining():
-                if not self.maybe_unwanted(life):
+                if not self.in_doubt(life):
                     self.drains(life, now)
             case events.Recycle():
                 life.due = life.due or life.serving
@@ -132,7 +133,8 @@ class Ledger:
         key = life.service, life.generation
         life.ends(end, now)
         gone = life.hung or life.draining is not None  # and counted already, where it is followed in any case
-        counted = life.asked or self.maybe_unwanted(life) or (gone and life.followed_in_any_case)
+        self.doubted = end if self.in_doubt(life) else None
+        counted = life.asked or self.doubted is not None or (gone and life.followed_in_any_case)
         blamed = not life.done and self._blame(life)
         if life.slot is None or not counted:
             others = self.lives.workers(life.service)
@@ -143,10 +145,11 @@ class Ledger:
             if key in self.retired:
                 self._time_zygotes(*key)
 
-    def maybe_unwanted(self, life: Life) -> bool:
-        """Return whether the launcher may want a worker no more, and has not told it, since it was not born yet."""
-        unborn = life.slot is not None and (life.started is None or life.id in self.newborn)
-        return unborn and life.doubtful and life.ready is None and life.draining is None
+    def in_doubt(self, life: Life) -> bool:
+        """Return whether the launcher may want a worker no more without having told it: it is not born, or killed."""
+        unborn = life.started is None or (life.id in self.newborn and life.ready is None)
+        unheard = unborn or life.signals.keys() & {commands.ABRT, commands.KILL}
+        return life.slot is not None and life.doubtful and life.draining is None and bool(unheard)
 
     def expected(self, life: Life) -> bool:
         """Return whether an end was asked for by the launcher, or at least by somebody, or was that of a job."""
@@ -154,11 +157,9 @@ class Ledger:
             return (life.service, life.generation) in self.retired
         return life.done or life.asked or (life.draining is not None and not life.hung)
 
-    def fails_to_be_born(self, life: Life) -> None:
-        """Write down that a worker which has just exited, and may have been unwanted, was not."""
-        assert life.exited is not None
-        end = events.Exited(life.id, None, None)
-        self.ends.exits(life, end, self.lives.workers(life.service), life.exited, retired=False, blamed=False)
+    def unasked(self, life: Life, end: events.Exited, now: float) -> None:
+        """Write down of an end which was in doubt that the launcher had not asked for it."""
+        self.ends.exits(life, end, self.lives.workers(life.service), now, retired=False, blamed=False)
 
     def _blame(self, life: Life) -> bool:
         """Give up a generation that is being rolled out, once an import or a worker of it has failed."""

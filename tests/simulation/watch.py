@@ -191,14 +191,14 @@ class Watch:
             raise Violation(f"rolled with slots {serving} of {slots}: {news}")
 
     def _exited(self, news: News) -> None:
-        """An end was asked for or not, as told; of one that was not born yet only this tells it."""
+        """An end was asked for or not, as told; where that is in doubt only this tells it."""
         assert news.id is not None
         life = self.ledger.lives[news.id]
         if not news.text:
             raise Violation(f"an exit without a reason: {news}")
-        if self.ledger.maybe_unwanted(life):
+        if self.ledger.doubted is not None:
             if not news.ok:
-                self.ledger.fails_to_be_born(life)
+                self.ledger.unasked(life, self.ledger.doubted, self._world.timeline.now)
         elif not life.forced and news.ok != self.ledger.expected(life):
             raise Violation(f"that is not how it was: {news}")
 
