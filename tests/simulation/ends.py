@@ -45,7 +45,7 @@ class Ends:
                 self.undone.add((life.service, life.slot))
         if not life.done:
             self.waits.ended(life, now, retired=retired)
-            never_was = life.slot is not None and life.started is None and life.failed is None and not life.signals
+            never_was = life.slot is not None and life.started is None and not life.failed and not life.signals
             if not (retired or blamed or never_was):
                 self.counts(life, now)
 

@@ -93,6 +93,8 @@ class Ledger:
             case events.Ready():
                 if life.started is not None and not life.leaving:
                     self._ready(life, now)
+            case events.Failed():
+                life.failed = True
             case events.Exited():
                 self._exited(life, fact, now)
             case _:

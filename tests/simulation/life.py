@@ -16,13 +16,13 @@ class Life:
 
     In its present phase it has `pardon` seconds more than its timeout at least, and `slack` at most, because the
     launcher or the machine stood still; `doubtful` is set once something happened for which the supervisor may have
-    wanted its end. `done`: it ended as one that has done what it was there for. `due`: it is to be replaced though it
-    serves. `beat` is its last known sign of life, `silent` when it was first found to have given none for too long,
-    `hung` whether it is given up for that.
+    wanted its end. `done`: it ended as one that has done what it was there for. `failed`: it said why it would die.
+    `due`: it is to be replaced though it serves. `beat` is its last known sign of life, `silent` when it was first found
+    to have given none for too long, `hung` whether it is given up for that.
     """
 
-    __slots__ = ("beat", "born", "done", "doubtful", "draining", "due", "exited", "generation", "hung", "id", "pardon",
-                 "ready", "signals", "silent", "slack", "slot", "spec", "started", "zygote")  # fmt: skip
+    __slots__ = ("beat", "born", "done", "doubtful", "draining", "due", "exited", "failed", "generation", "hung", "id",
+                 "pardon", "ready", "signals", "silent", "slack", "slot", "spec", "started", "zygote")  # fmt: skip
 
     def __init__(self, id: int, generation: int, spec: ServiceSpec, born: float) -> None:
         self.id, self.generation, self.spec, self.born = id, generation, spec, born
@@ -34,7 +34,7 @@ class Life:
         self.exited: float | None = None
         self.signals: dict[int, float] = {}
         self.pardon = self.slack = 0.0
-        self.done = self.doubtful = self.due = self.hung = False
+        self.done = self.doubtful = self.due = self.failed = self.hung = False
         self.beat = born
         self.silent: float | None = None
 
