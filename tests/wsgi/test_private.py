@@ -14,7 +14,7 @@ def test_it_serves_the_application_and_counts_nothing(serve, short_tmp):
         with Client(f"unix:{short_tmp}/sock") as client:
             assert client.get(path).status == status
     served.get("/hello")
-    counters = served.counters()
+    counters = until(lambda: (found := served.counters())["requests"] and found, what="the end of the request")
     assert (counters["requests"], counters["in_flight"], counters["errors"]) == (1, 0, 0)
 
 
