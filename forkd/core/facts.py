@@ -50,7 +50,7 @@ def _of_worker(
                 state.tell("recycling", service, worker, text=reason)
         case Health():
             _health(state, service, worker, fact, now)
-        case Seen():
+        case _:
             if fact.stacks:
                 state.tell("stacks", service, worker, text=fact.stacks)
             vigil.seen(state, service, worker, fact.beat_at, now)

@@ -17,7 +17,8 @@ from tests.waiting import until
 # What ends a process without asking it. TERM does not: whoever drains owes every answer.
 _CRUEL = {signal.SIGKILL, signal.SIGABRT, signal.SIGQUIT, signal.SIGSTOP}
 _DEADLY = {signal.SIGKILL, signal.SIGABRT}  # for any process; a zygote heeds neither TERM nor QUIT
-_LAST_MOMENT = 1.0  # seconds from a QUIT within which a worker has ended
+_LINGERING = {signal.SIGQUIT, signal.SIGABRT}  # what a worker heeds for a moment: with ABRT it dumps its stacks
+_LAST_MOMENT = 1.0  # seconds within which it has ended then
 _ESTABLISHED = re.compile(r"^ *\d+: \w+:\w+ \w+:(\w+) 0[18] (?:\S+ +){5}(\d+)", re.MULTILINE)
 
 
@@ -76,7 +77,7 @@ class Victims:
     def _was_with(self, victim: Victim, failure: Failure) -> bool:
         if victim.player.service != failure.service or victim.at > failure.ended:
             return False
-        if victim.signal == signal.SIGQUIT:
+        if victim.signal in _LINGERING:
             return failure.began < victim.at + _LAST_MOMENT  # it may have taken this one between the signal and its end
         if failure.port is None:
             return victim.at >= failure.began or _lives(victim.player.pid)
