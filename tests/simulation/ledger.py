@@ -67,6 +67,9 @@ class Ledger:
         """Write down, after all commands of a turn, what is gone: if it was stopped it begins anew."""
         self.begun -= {name for name in self.begun if self.wants.stops(name) and not self.lives.of(name)}
         self.newborn.clear()
+        for life in self.lives.now():
+            if life.draining is not None and self.wants.stops(life.service) and not self.held(life.service):
+                life.unwanted = True
 
     def tell(self, event: events.Event, now: float) -> None:
         """Write down an event that the supervisor is about to observe."""

@@ -18,11 +18,12 @@ class Life:
     launcher or the machine stood still; `doubtful` is set once something happened for which the supervisor may have
     wanted its end. `done`: it ended as one that has done what it was there for. `failed`: it said why it would die.
     `due`: it is to be replaced though it serves. `beat` is its last known sign of life, `silent` when it was first found
-    to have given none for too long, `hung` whether it is given up for that.
+    to have given none for too long, `hung` whether it is given up for that. `unwanted`: it drained unasked when its
+    service was stopped, so that it need not be told.
     """
 
     __slots__ = ("beat", "born", "done", "doubtful", "draining", "due", "exited", "failed", "generation", "hung", "id",
-                 "pardon", "ready", "signals", "silent", "slack", "slot", "spec", "started", "zygote")  # fmt: skip
+                 "pardon", "ready", "signals", "silent", "slack", "slot", "spec", "started", "unwanted", "zygote")  # fmt: skip
 
     def __init__(self, id: int, generation: int, spec: ServiceSpec, born: float) -> None:
         self.id, self.generation, self.spec, self.born = id, generation, spec, born
@@ -34,7 +35,7 @@ class Life:
         self.exited: float | None = None
         self.signals: dict[int, float] = {}
         self.pardon = self.slack = 0.0
-        self.done = self.doubtful = self.due = self.failed = self.hung = False
+        self.done = self.doubtful = self.due = self.failed = self.hung = self.unwanted = False
         self.beat = born
         self.silent: float | None = None
 
@@ -75,7 +76,7 @@ class Life:
     @property
     def asked(self) -> bool:
         """Whether the launcher told it to stop, for another reason than that it hangs."""
-        return (commands.TERM in self.signals and not self.hung) or commands.QUIT in self.signals
+        return self.unwanted or (commands.TERM in self.signals and not self.hung) or commands.QUIT in self.signals
 
     @property
     def leaving(self) -> bool:
