@@ -54,10 +54,10 @@ def of_start(state: State, service: Service, worker: Incarnation, why: str, now:
 
 def of_zygote(state: State, service: Service, generation: Generation, zygote: Incarnation, end: Exit) -> None:
     """Count a zygote that ended though nobody asked; one that never was ready ends a roll to its generation."""
+    if generation.retired:
+        return  # nobody needs it any more
     lived = 0.0 if zygote.ready_at is None else end.at - zygote.born
     generation.backoff.ended(generation.spec.restart, lived, end.at)
-    if generation.retired:
-        return
     if zygote.ready_at is not None:
         _count(state, service, f"zygote: {end.reason}", end.at)
         return

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from forkd.core.commands import HUP, KILL, TERM, ReadConfig, Retire, Signal, Spawn
+from forkd.core.commands import ABRT, HUP, KILL, TERM, ReadConfig, Retire, Signal, Spawn, StartZygote
 from forkd.core.events import Draining, Exited, Failed, Ready, Reload, Restart, Seen, Started, Stop
 from forkd.core.spec import RestartSpec
 from forkd.core.vigil import CONFIRM
@@ -302,3 +302,18 @@ def test_a_worker_that_dies_after_a_healthy_life_during_a_roll_is_replaced() -> 
         world.tell(Exited(world.worker(0), None, 11))
     assert world.told("rolled_back") == []
     assert world.slots()[0] == ("ready", 2)
+
+
+def test_a_zygote_that_was_killed_before_a_stop_does_not_hold_up_the_start_after_it() -> None:
+    world = Puppet(service(workers=0, start_timeout=5, kill_timeout=1))
+    world.slow_imports.add(1)
+    world.tell(Exited(world.zygote(1), None, 9))
+    world.stubborn |= {ABRT, KILL}
+    world.lingering.add(1)
+    world.advance(7)
+    killed = world.zygote(1)
+    world.tell(Stop(1, "shop"))
+    world.tell(Restart(2, "shop"))
+    world.take()
+    world.tell(Exited(killed, None, 9))
+    assert len(world.take(StartZygote)) == 1
