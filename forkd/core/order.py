@@ -47,7 +47,7 @@ def _hindrance(state: State, service: Service, seen: set[str]) -> str | None:
         if other is None or not other.active:
             how = "not there" if other is None else "failed" if other.failed else "stopped"
             return f"waits for {name}, which is {how}"
-        why = _ended_badly(other) or other.error or (None if other.begun else _hindrance(state, other, seen))
+        why = _ended_badly(other, other.size) or other.error or (None if other.begun else _hindrance(state, other, seen))
         if why is not None:
             return f"waits for {name}: {why}"
     return None
@@ -69,12 +69,12 @@ def _is_ready(state: State, name: str) -> bool:
         return False
     generation = other.generations[other.settled.generation]
     serves = {w.slot for w in other.ready()}.issuperset(other.wanted_slots(generation))
-    return generation.imported and serves and _ended_badly(other) is None
+    return generation.imported and serves and _ended_badly(other, generation.workers) is None
 
 
-def _ended_badly(service: Service) -> str | None:
-    """Return how a worker ended that by its restart policy nobody follows, unless it did what it was there for."""
+def _ended_badly(service: Service, size: int) -> str | None:
+    """Return how one of so many workers ended that nobody follows, unless it did what it was there for."""
     for index, slot in service.slots.items():
-        if slot.last and slot.exits[-1].code != 0 and index < service.size:
+        if slot.last and slot.exits[-1].code != 0 and index < size:
             return f"worker {index} ended: {slot.exits[-1].reason}"
     return None

@@ -30,7 +30,7 @@ class Generation:
     `workers` is how many are wanted, as the spec says or an operator has since.
     """
 
-    __slots__ = ("backoff", "error", "number", "retired", "spec", "workers", "zygote")
+    __slots__ = ("backoff", "number", "retired", "spec", "workers", "zygote")
 
     def __init__(self, number: int, spec: ServiceSpec) -> None:
         self.number = number

@@ -114,4 +114,3 @@ class Supervisor:
         for _, one in self._state.living.values():
             if one.deadline is not None:
                 one.deadline += lost
-            one.silent_at = None
