@@ -112,6 +112,11 @@ class Reader:
         named = tallies.merged(Tally(*name, tuple(islice(values, KINDS[name[0]].width))) for name in names)
         return Counters(heartbeat / 1e9, finished, max(0, started - finished), errors, busy / 1e9, named)
 
+    def heartbeat(self) -> float:
+        """Return the monotonic instant of the last sign of life, in seconds."""
+        (nanoseconds,) = struct.unpack_from("=Q", self._map, _HEARTBEAT * _WORD)
+        return float(nanoseconds / 1e9)
+
     def take_dumped(self) -> str:
         """Return the stacks in the tail, but for those that an earlier call has returned; else an empty text."""
         written = self._map[-TAIL:].rstrip(b"\0")

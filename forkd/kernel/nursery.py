@@ -93,7 +93,8 @@ class Nursery:
         one = self._family.get(command.id)
         if not isinstance(one, Worker):
             return []
-        return [Seen(one.id, one.board.read().heartbeat, one.board.take_dumped())]
+        # The tail is read only where something may stand there: a page that is read is there from then on.
+        return [Seen(one.id, one.board.heartbeat(), one.board.take_dumped() if one.owed else "")]
 
     def retire(self, command: Retire) -> list[Event]:
         """Let the generation's zygote end after its last worker, and close the listeners that nobody else needs."""
