@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import pytest
@@ -262,12 +263,20 @@ def test_any_bytes_in_the_tail_are_text(yard):
                     board[-48 * 1024:] = os.urandom(48 * 1024)
     """
     worker = yard.worker(yard.zygote(yard.spec(source)))
-    first = look(yard, worker)
-    assert 0 < len(first.stacks) <= scoreboard.TAIL
-    assert look(yard, worker).stacks == ""
+    assert look(yard, worker).stacks == ""  # nobody has asked for any
+    yard.signal(worker, STACKS)
+    assert 0 < len(look(yard, worker).stacks) <= scoreboard.TAIL
     yard.signal(worker, signal.SIGTERM)
-    assert yard.until(Exited, worker).stacks == ""
+    assert len(yard.until(Exited, worker).stacks) <= scoreboard.TAIL
     assert Draining in yard.kinds(worker)
+
+
+def test_a_look_takes_no_memory_for_stacks_that_nobody_has_dumped(yard):
+    worker = yard.worker(yard.zygote(yard.spec("class S(forkd.Server): pass")))
+    look(yard, worker)
+    with open("/proc/self/smaps", encoding="ascii", errors="replace") as file:
+        board = file.read().partition("forkd-scoreboard")[2]
+    assert int(re.search(r"^Rss: +(\d+)", board, re.MULTILINE)[1]) * 1024 < scoreboard.TAIL
 
 
 @pytest.mark.parametrize("handler", ["", "signal.signal(signal.SIGUSR1, lambda *_: say('heard'))"])
