@@ -47,7 +47,9 @@ def _hindrance(state: State, service: Service, seen: set[str]) -> str | None:
         if other is None or not other.active:
             how = "not there" if other is None else "failed" if other.failed else "stopped"
             return f"waits for {name}, which is {how}"
-        why = _ended_badly(other, other.size) or other.error or (None if other.begun else _hindrance(state, other, seen))
+        why = (
+            _ended_badly(other, other.size) or other.error or (None if other.begun else _hindrance(state, other, seen))
+        )
         if why is not None:
             return f"waits for {name}: {why}"
     return None
