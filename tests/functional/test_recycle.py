@@ -53,6 +53,14 @@ def test_after_so_many_calls(forkd: Installed, concurrency: str) -> None:
     assert forkd.run("call", "adder.add", "a=1", "b=2").stdout == "3\n"
 
 
+def test_at_an_age(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(recycle={"age": "1s", "jitter": "0%"})})
+    (first,) = forkd.start().workers()
+    until(lambda: exits(forkd), 30.0, "its end in the status")
+    assert exits(forkd)[0]["reason"] == "recycled: 1 s old"
+    assert first not in forkd.workers()
+
+
 def test_when_it_has_grown(forkd: Installed, concurrency: str) -> None:
     forkd.write("app.py", EATER)
     forkd.configure({"web": forkd.web(concurrency=concurrency, recycle={"memory": "100MiB"})})

@@ -45,6 +45,31 @@ def test_a_worker_that_exits_says_its_code(forkd: Installed) -> None:
     assert forkd.service()["workers"][0]["last_exit"]["code"] == 7
 
 
+def test_the_last_ten_ends_of_a_slot_are_shown_where_nobody_is_left_in_it(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(restart={"policy": "on-failure", "healthy_after": 0, "delay": 0})})
+    workers = forkd.start().workers()
+    for _ in range(11):
+        os.kill(workers[-1], signal.SIGKILL)
+        until(lambda: set(forkd.workers()) - set(workers), what="a replacement")
+        workers += forkd.workers()
+    os.kill(workers[-1], signal.SIGTERM)
+    until(lambda: forkd.service()["state"] == "stopped", what="its end")
+    (slot,) = json.loads(forkd.run("status", "web", "--json").stdout)["services"][0]["slots"]
+    assert [end["signal"] for end in slot["exits"]] == ["SIGKILL"] * 9 + [None]
+    assert slot["exits"][-1]["reason"] == "drained after a signal from outside"
+    assert "drained after a signal from outside" in forkd.run("status", "web").stdout
+    assert forkd.run("restart", "web").returncode == 0
+    assert len(forkd.workers()) == 1
+
+
+def test_who_is_never_to_be_replaced_is_not(forkd: Installed) -> None:
+    forkd.configure({"web": forkd.web(workers=2, restart={"policy": "never"})})
+    victim, other = forkd.start().workers()
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: forkd.service()["wanted"] == 1, what="its end")
+    assert forkd.workers() == [other]
+
+
 def test_a_start_that_fails_says_why_in_the_status(forkd: Installed) -> None:
     forkd.write("app.py", "import os\nDSN = os.environ['DSN']\n")
     forkd.configure({"web": forkd.web()})
