@@ -45,13 +45,16 @@ def test_a_worker_that_exits_says_its_code(forkd: Installed) -> None:
     assert forkd.service()["workers"][0]["last_exit"]["code"] == 7
 
 
+def newcomers(forkd: Installed, known: list[int]) -> list[int]:
+    return [pid for pid in forkd.workers() if pid not in known]
+
+
 def test_the_last_ten_ends_of_a_slot_are_shown_where_nobody_is_left_in_it(forkd: Installed) -> None:
     forkd.configure({"web": forkd.web(restart={"policy": "on-failure", "healthy_after": 0, "delay": 0})})
     workers = forkd.start().workers()
     for _ in range(11):
         os.kill(workers[-1], signal.SIGKILL)
-        until(lambda: set(forkd.workers()) - set(workers), what="a replacement")
-        workers += forkd.workers()
+        workers += until(partial(newcomers, forkd, workers), what="a replacement")
     os.kill(workers[-1], signal.SIGTERM)
     until(lambda: forkd.service()["state"] == "stopped", what="its end")
     (slot,) = json.loads(forkd.run("status", "web", "--json").stdout)["services"][0]["slots"]
