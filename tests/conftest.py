@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,9 +32,13 @@ settings.load_profile("forkd")
 
 
 def pytest_configure() -> None:
-    """Clear the environment before any test module is imported."""
+    """Clear the environment before any test module is imported, and heed signals that a shell ignores behind an `&`."""
     for name in FOREIGN:
         os.environ.pop(name, None)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # every process under test would do so
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture
