@@ -119,6 +119,9 @@ class Reader:
 
     def take_dumped(self) -> str:
         """Return the stacks in the tail, but for those that an earlier call has returned; else an empty text."""
+        if not any(self._map[-TAIL : _WORD - TAIL]):
+            self._taken = b""
+            return ""  # without a look at the rest: a page that is read takes memory from then on
         written = self._map[-TAIL:].rstrip(b"\0")
         new, self._taken = written.removeprefix(self._taken), written
         return new.replace(b"\0", b"").decode(errors="replace")

@@ -93,7 +93,7 @@ class Nursery:
         one = self._family.get(command.id)
         if not isinstance(one, Worker):
             return []
-        # The tail is read only where something may stand there: a page that is read is there from then on.
+        # Not even the first page of the tail is read where nobody has asked for stacks.
         return [Seen(one.id, one.board.heartbeat(), one.board.take_dumped() if one.owed else "")]
 
     def retire(self, command: Retire) -> list[Event]:
