@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # What a developer's shell or a supervisor around the tests says must reach no process under test.
 FOREIGN = (
+    "FORKD_LOG_FORMAT",
+    "FORKD_LOG_LEVEL",
     "FORKD_RUNTIME_DIR",
     "LISTEN_FDS",
     "NOTIFY_SOCKET",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from forkd import daemon
+from forkd import daemon, log
 from forkd.control.rundir import RuntimeDir
 from forkd.core.commands import ReadConfig
 from forkd.core.events import ConfigRead, ConfigRefused, Reload, Stop
@@ -92,6 +92,8 @@ def kernel() -> Kernel:
 def launcher(short_tmp, kernel, monkeypatch) -> Iterator[daemon.Daemon]:
     monkeypatch.setenv("NOTIFY_SOCKET", str(short_tmp / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", "4000000")
+    for name in (log.LEVEL_VARIABLE, log.FORMAT_VARIABLE):  # which it sets for its children: here for this test alone
+        monkeypatch.setenv(name, "")
     launcher = daemon.Daemon("/etc/s.yaml", CONFIG, kernel, RuntimeDir(str(short_tmp / "run")))
     yield launcher
     launcher.close()
