@@ -34,9 +34,10 @@ class Problem(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        """Give the line that users see."""
+        """Give the line that users see; what would not print, as in the name of a file, is escaped."""
         where = f"{self.place}: {dotted(self.path)}" if self.path else str(self.place)
-        return f"{where}: {self.text}"
+        line = f"{where}: {self.text}"
+        return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 class Unreadable(Exception):

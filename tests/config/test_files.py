@@ -64,7 +64,7 @@ def test_a_loop_of_links(tmp_path):
 
 
 def test_a_name_that_no_file_can_have():
-    assert refused("a\0b") == ["a\0b: cannot read: a name with a NUL character"]
+    assert refused("a\0b") == ["a\\x00b: cannot read: a name with a NUL character"]
 
 
 def test_an_unreadable_file(folder, monkeypatch):

@@ -321,3 +321,9 @@ def test_no_message_tells_a_secret(told, lines):
 def test_a_message_is_one_line_whatever_it_quotes(told):
     (problem,) = told(f'{OWN}    "a\\nb\\e[31m": 3\n')
     assert problem == 'services.yaml:4:5: services.shop."a\\nb\\u001b[31m": unknown key'
+
+
+def test_so_is_one_that_names_a_file(told):
+    (problem,) = told(f'{OWN}    env_file: "a\\nb"\n')
+    assert problem.startswith("services.yaml:4:15: services.shop.env_file: ")
+    assert problem.endswith("a\\nb: cannot read: no such file or directory")
