@@ -122,6 +122,7 @@ class Worker:
         self.alive = True
         self.serving = self.draining = False
         self.hung_at: float | None = None
+        self._last_beat: float | None = None  # of one that is dead
         self.pending: set[int] = set()
         hit = world.faults.hit
         self.deaf = frozenset(number for number, kind in _DEAF.items() if hit(kind))
@@ -193,6 +194,8 @@ class Worker:
 
     def beat_at(self) -> float:
         """When it gave its last sign of life: at most a second ago, but for one that hangs, or has just been thawed."""
+        if self._last_beat is not None:
+            return self._last_beat
         if self.hung_at is not None:
             return self.hung_at
         timeline = self.world.timeline
@@ -262,6 +265,7 @@ class Worker:
         """Be dead; the launcher hears of it."""
         if not self.alive:
             return
+        self._last_beat = self.beat_at()
         self.alive = self.serving = False
         self.world.bury(events.Exited(self.id, code, signal))
         self.zygote.bury(self)

@@ -146,8 +146,7 @@ class SimKernel:
             case commands.Signal():
                 (world.workers.get(command.id) or world.zygotes[command.id]).signal(command.signal)
             case commands.Look(id):
-                if world.workers[id].alive:
-                    self._look(world.workers[id])
+                self._look(world.workers[id])  # also at one that is dead and not reaped yet: its scoreboard is there
             case commands.Retire():
                 for zygote in world.zygotes.values():
                     if (zygote.spec.name, zygote.generation) == (command.service, command.generation) and zygote.alive:
@@ -159,7 +158,7 @@ class SimKernel:
         world.outbox.append(events.Seen(worker.id, beat_at))
         if beat_at + worker.zygote.spec.hang_timeout <= world.timeline.now:
             world.silence = True
-            if world.faults.hit("ends when found to hang"):
+            if worker.alive and world.faults.hit("ends when found to hang"):
                 world.after(
                     world.some(0.0, 0.1), world.rng.choice((worker.drain_unasked, lambda: worker.fall(None, 9)))
                 )
