@@ -80,7 +80,7 @@ def may_follow(ledger: Ledger, service: str, generation: int | None) -> bool:
         for life in ledger.lives.zygotes(service)
     )
     serving = {life.slot for life in ledger.lives.workers(service) if life.serving}
-    wanted = min(ledger.wants.sizes[service, number] for number in (generation, ledger.wants.current(service)))
+    wanted = ledger.wants.sizes[service, generation]
     undone = any(key[0] == service and key[1] < wanted for key in ledger.ends.undone)
     return imported and not undone and serving.issuperset(ledger.slots(service, generation))
 
