@@ -14,6 +14,7 @@ from forkd.threadgroup.engine import Task
 from forkd.threadgroup.schedules import BackoffSchedule, DynamicSchedule, FixedSchedule, JitteredSchedule, Tick
 from tests.library.logs import logged
 from tests.library.virtual_time import VirtualTime
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,7 +287,7 @@ def test_a_timer_that_blocks_delays_no_other(engine):
 def test_a_timer_that_sleeps_ends_at_once(engine):
     group = threadgroup.create(engine)
     ticking = [group.add_timer(LONG, int), group.add_timer(1, int, initial_delay=LONG)]
-    group.sleep(0.02)
+    until(lambda: ticking[0].runs == 1, what="the first tick")
     group.stop(graceful=True)
     assert group.wait(5)
     assert all(timer.done for timer in ticking)
