@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 EXPECTED = '"host:port" with an IP address, "[::1]:port" or "unix:/path"'
 SHAPE = r"([^:]*|\[[^][]+\]):[0-9]{1,5}|unix:.+"
 LONGEST_UNIX_PATH = 107  # sun_path without its closing NUL, unix(7)
+PROXY_EXPECTED = "an IP address, a network such as 10.0.0.0/8, unix or *"
 _ADDRESS = re.compile(r"(\[(?P<six>[^][]+)\]|(?P<four>[^][:]*)):(?P<port>[0-9]{1,5})")
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not listened on
 _NAMES = {"": "0.0.0.0", "*": "0.0.0.0", "localhost": "127.0.0.1"}  # noqa: S104 -- because the address says so
@@ -57,6 +58,21 @@ def parts(address: str) -> Parts:
         return Parts(str(host), int(found["port"]))
     except ipaddress.AddressValueError:
         raise Misfit(f"expected {EXPECTED} (a name is not looked up)") from None
+
+
+def proxy(text: Text) -> str:
+    """Return an address or a network in its shortest form, or a word that stands for some. Raises Misfit for others."""
+    if text in ("unix", "*"):
+        return str(text)
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise Misfit(f"expected {PROXY_EXPECTED}{_host_bits(error)}") from None
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def _host_bits(error: ValueError) -> str:
+    return " (it has bits of a host behind those of the network)" if "host bits" in str(error) else ""
 
 
 def clash(one: str, other: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
-from forkd.core.spec import AtLeast, AtMost, Doc, OneOf, OnlyWith, Secret, Unit
+from forkd.core.field import AtLeast, AtMost, Doc, OneOf, OnlyWith, Secret, Unit
 
 
 class Traits(NamedTuple):

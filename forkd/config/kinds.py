@@ -281,6 +281,8 @@ _UNITS: dict[str, Callable[[Traits], Kind]] = {
     "url path": _matching("a path such as /healthz", names.URL_PATH),
     "peer": _matching("uid:…, gid:…, user:… or group:…", names.PEER),
     "transport": _string_that('"local"', names.transport, "local"),
+    "proxy": _string_that(addresses.PROXY_EXPECTED, addresses.proxy),
+    "log file": _string_that("stdout, stderr or a path", names.log_file),
     "path": _string_that("a path", names.path),
     "program": _string_that("the path of a program", names.program),
     "folder": _string_that("the path of a directory", names.folder),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
-from forkd.core.spec import Doc, Seconds, Unit
+from forkd.core.field import Doc, Unit
 
 Path = Annotated[str, Unit("path")]
 
@@ -15,7 +15,6 @@ Path = Annotated[str, Unit("path")]
 class LaterService(NamedTuple):
     """What a service will be able to set."""
 
-    request_timeout: Seconds = 0
     allow: tuple[Annotated[str, Unit("peer")], ...] = ()
     capabilities: tuple[str, ...] = ()
     no_new_privileges: bool = False
@@ -25,10 +24,6 @@ class LaterService(NamedTuple):
         "inherit"
     )
     stderr: Annotated[str, Unit("output"), Doc("as `stdout`")] = "inherit"
-    reuse_port: bool = False
-    forwarded_allow_ips: tuple[str, ...] = ()
-    access_log: Any = None
-    tls: dict[str, Any] = {}  # noqa: RUF012 -- as above
 
 
 class LaterControl(NamedTuple):

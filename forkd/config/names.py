@@ -41,6 +41,11 @@ def path(text: Text) -> str:
     return os.path.normpath(os.path.join(text.folder, text))
 
 
+def log_file(text: Text) -> str:
+    """Return `stdout`, `stderr`, or an absolute path."""
+    return str(text) if text in ("stdout", "stderr") else path(text)
+
+
 def folder(text: Text) -> str:
     """Return the absolute path of a directory that exists."""
     found = path(text)

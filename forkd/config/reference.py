@@ -9,7 +9,7 @@ from forkd.config.fields import Field, fields_of, is_spec, unwrap
 from forkd.config.kinds import kind
 from forkd.config.later import TAKEN
 from forkd.config.shape import LATER, FileKeys, LogKeys, keys_of
-from forkd.core.spec import HealthcheckSpec, RecycleSpec, RestartSpec, ServiceSpec
+from forkd.core.spec import AccessLogSpec, HealthcheckSpec, RecycleSpec, RestartSpec, ServiceSpec, TlsSpec
 
 _HEAD = """\
 # services.yaml
@@ -36,8 +36,8 @@ and column; `forkd schema` prints a JSON Schema for editors; `conf/reference.yam
 - `include` names files or patterns, relative to the including file and read in alphabetical order. A pattern may match
   none; a plain name must exist. `services` of all files are one mapping; a service, and any other key, is defined once.
 - `defaults` holds for every service that does not set the key itself. `restart`, `recycle`, `healthcheck`,
-  `environment`, `secrets` and `limits` are merged key by key. Keys that make no sense with a service's server are not
-  taken over.
+  `access_log`, `tls`, `environment`, `secrets` and `limits` are merged key by key. Keys that make no sense with a
+  service's server are not taken over.
 
 ## Where a service's environment comes from
 
@@ -60,6 +60,8 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("restart", RestartSpec),
     ("recycle", RecycleSpec),
     ("healthcheck", HealthcheckSpec),
+    ("access_log", AccessLogSpec),
+    ("tls", TlsSpec),
 )
 _ONLY = {"wsgi": "`server: wsgi` only", "own": "not with `server: wsgi`"}
 
@@ -109,6 +111,8 @@ def _written(value: Any, unit: str) -> str:
     """Return a default as it would stand in YAML."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
     if unit == "percentage":
         return f"{value:.0%}"
     if unit == "duration":

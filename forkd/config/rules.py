@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 LARGEST_SPEC = 60_000  # bytes; it travels in one message of 64 KiB
 _LARGEST_ID = 999_999_999  # of a worker: at a thousand a second, after eleven days
+_NEEDED_PARTS = {
+    ("healthcheck", "http"): 'missing; expected the path to ask for, as in "http: /healthz"',
+    ("access_log", "file"): "missing; expected stdout, stderr or a path",
+    ("tls", "certfile"): "missing; expected the path of a certificate",
+}
 _NEEDED_BY_WSGI = {
     "app": 'missing; "server: wsgi" needs the application to serve',
     "bind": 'missing; "server: wsgi" needs an address to listen on',
@@ -44,6 +49,7 @@ def breaches(drafts: list[Draft], runtime_dir: str) -> Iterator[Breach]:
         yield from _topic_breaches(draft, runtime_dir)
         yield from _size_breaches(draft)
         yield from _healthcheck_breaches(draft, runtime_dir)
+        yield from _missing_parts(draft)
     yield from order_breaches({draft.name: draft.values.get("after", ()) for draft in drafts})
     yield from _address_breaches(drafts)
     yield from _same_topic(drafts)
@@ -77,12 +83,16 @@ def _restart_breaches(draft: Draft) -> Iterator[Breach]:
         yield Breach(draft.name, "restart", text, ("delay",))
 
 
+def _missing_parts(draft: Draft) -> Iterator[Breach]:
+    for (key, part), text in _NEEDED_PARTS.items():
+        given = key in draft.values and key not in draft.broken
+        if given and f"{key}.{part}" not in draft.broken and not draft.values[key].get(part):
+            yield Breach(draft.name, key, text, (part,))
+
+
 def _healthcheck_breaches(draft: Draft, runtime_dir: str) -> Iterator[Breach]:
     if "healthcheck" not in draft.values or "healthcheck" in draft.broken:
         return
-    if not draft.values["healthcheck"].get("http"):
-        text = 'missing; expected the path to ask for, as in "http: /healthz"'
-        yield Breach(draft.name, "healthcheck", text, ("http",))
     if (over := _excess(health_socket(runtime_dir, _LARGEST_ID))) > 0:
         text = f"its sockets do not fit below the runtime directory {runtime_dir}, which is too long by {over} bytes"
         yield Breach(draft.name, "healthcheck", text)

@@ -6,7 +6,8 @@ from typing import Annotated, NamedTuple
 
 from forkd.config.fields import Field, fields_of
 from forkd.config.later import TAKEN, LaterFileKeys, LaterService
-from forkd.core.spec import Doc, LogFormat, LogLevel, RuntimeDir, ServiceSpec, Unit
+from forkd.core.field import Doc, Unit
+from forkd.core.spec import LogFormat, LogLevel, RuntimeDir, ServiceSpec
 
 
 class LogKeys(NamedTuple):

@@ -8,47 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
-
-class Doc(NamedTuple):
-    """What the reference page says of a field, and an example value as it stands in YAML."""
-
-    text: str
-    example: str = ""
-
-
-class Unit(NamedTuple):
-    """How a field is written in YAML, beyond its type; `forkd/config/kinds.py` has a reader for each name."""
-
-    name: str
-
-
-class OneOf(NamedTuple):
-    """The only values a field takes."""
-
-    values: tuple[str, ...]
-
-
-class AtLeast(NamedTuple):
-    """The smallest number a field takes."""
-
-    value: float
-
-
-class AtMost(NamedTuple):
-    """The largest number a field takes."""
-
-    value: float
-
-
-class OnlyWith(NamedTuple):
-    """The key makes sense with one kind of server only: `wsgi`, or `own` (a Server subclass)."""
-
-    server: str
-
-
-class Secret(NamedTuple):
-    """The values of a field may be secret: no message ever shows them."""
-
+from forkd.core.field import AtLeast, AtMost, Doc, OneOf, OnlyWith, Secret, Unit
 
 ONE_YEAR = 31_536_000
 ONE_TEBIBYTE = 1 << 40
@@ -116,6 +76,34 @@ class HealthcheckSpec(NamedTuple):
     failures: Annotated[
         int, AtLeast(1), AtMost(1_000_000), Doc("so many in a row, and the worker is drained and replaced")
     ] = 3
+
+
+class AccessLogSpec(NamedTuple):
+    """Where each request is logged, and how."""
+
+    file: Annotated[
+        str, Unit("log file"), Doc("`stdout`, `stderr`, or a path; USR1 opens it anew", "/var/log/shop/access.log")
+    ] = ""
+    format: Annotated[
+        str, OneOf(("text", "json")), Doc("a line of the combined log format and more, or a JSON object", "json")
+    ] = "text"
+
+
+class TlsSpec(NamedTuple):
+    """How a port speaks TLS; its Unix sockets do not."""
+
+    certfile: Annotated[
+        str, Unit("path"), Doc("the certificate in PEM, those that have signed it after it", "/etc/ssl/shop.pem")
+    ] = ""
+    keyfile: Annotated[
+        str,
+        Unit("path"),
+        Doc("its private key, which root alone need be able to read; default: in `certfile`", "/etc/ssl/shop.key"),
+    ] = ""
+    ca: Annotated[str, Unit("path"), Doc("the authorities whose clients are known", "/etc/ssl/clients.pem")] = ""
+    client_auth: Annotated[
+        str, OneOf(("none", "optional", "required")), Doc("whether clients show a certificate", "required")
+    ] = "none"
 
 
 class ServiceSpec(NamedTuple):
@@ -230,6 +218,10 @@ class ServiceSpec(NamedTuple):
     hang_timeout: Annotated[
         Seconds, Doc("a worker without a heartbeat for so long dumps its stacks and is replaced; 0: never", "1m")
     ] = 30.0
+    request_timeout: Annotated[
+        Seconds,
+        Doc("a request or call that takes longer is logged with its stack, and its worker replaced; 0: never", "1m"),
+    ] = 0.0
     restart: Annotated[RestartSpec, Doc("whether, and how soon, a worker that ended is replaced")] = RestartSpec()
     recycle: Annotated[
         RecycleSpec, Doc("when a worker is replaced for its work, its memory or its age; its successor is ready first")
@@ -263,6 +255,23 @@ class ServiceSpec(NamedTuple):
     backlog: Annotated[
         int, AtLeast(1), AtMost(65_535), Wsgi, Doc("connections the kernel queues before they are accepted", "512")
     ] = 2048
+    reuse_port: Annotated[
+        bool, Wsgi, Doc("let other programs of the launcher's user listen on the same ports (SO_REUSEPORT)", "true")
+    ] = False
+    forwarded_allow_ips: Annotated[
+        tuple[Annotated[str, Unit("proxy")], ...],
+        Wsgi,
+        Doc(
+            "the proxies that are believed who a client is, by `X-Forwarded-For`, `X-Forwarded-Proto` and the PROXY "
+            "protocol: addresses, networks, `unix` (who comes by a Unix socket), or `*`",
+            "[10.0.0.0/8, unix]",
+        ),
+    ] = ("127.0.0.1", "::1", "unix")
+    proxy_protocol: Annotated[
+        bool, Wsgi, Doc("whether these proxies begin each connection with a header of the PROXY protocol", "true")
+    ] = False
+    access_log: Annotated[AccessLogSpec, Wsgi, Doc("where each request is logged; default: nowhere")] = AccessLogSpec()
+    tls: Annotated[TlsSpec, Wsgi, Doc("how the ports speak TLS; default: they do not")] = TlsSpec()
 
 
 class Config(NamedTuple):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from forkd.core.spec import AccessLogSpec, TlsSpec
+
 
 class Options(NamedTuple):
     """The limits of one `wsgi.Server`; durations in seconds, sizes in bytes."""
@@ -20,3 +22,13 @@ class Options(NamedTuple):
     """Longest request body; 0: no limit."""
     backlog: int = 2048
     """Connections that the kernel queues before they are accepted."""
+    request_timeout: float = 0.0
+    """How long a request may take before it is told of with its stack, and the worker asks to be replaced; 0: ever."""
+    forwarded_allow_ips: tuple[str, ...] = ("127.0.0.1", "::1", "unix")
+    """The proxies that are believed who a client is: addresses, networks, `unix`, `*`."""
+    proxy_protocol: bool = False
+    """Whether these proxies begin each connection with a header of the PROXY protocol."""
+    access_log: AccessLogSpec = AccessLogSpec()
+    """Where each request is logged, and how."""
+    tls: TlsSpec = TlsSpec()
+    """How the ports speak TLS."""

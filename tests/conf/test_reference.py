@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from forkd.config.load import load
-from forkd.core.spec import HealthcheckSpec, RecycleSpec, RestartSpec, ServiceSpec
+from forkd.core.spec import AccessLogSpec, HealthcheckSpec, RecycleSpec, RestartSpec, ServiceSpec, TlsSpec
 
 REFERENCE = Path(__file__).parent.parent.parent / "conf" / "reference.yaml"
 DOCUMENT = yaml.safe_load(REFERENCE.read_text("utf-8"))
@@ -20,6 +20,8 @@ EXAMPLES = {
     "secrets",
     "after",
     "healthcheck",
+    "access_log",
+    "tls",
 }
 
 
@@ -33,6 +35,8 @@ def test_it_has_every_key():
     assert set(SHOP["restart"]) == set(RestartSpec._fields)
     assert set(SHOP["recycle"]) == set(RecycleSpec._fields)
     assert set(SHOP["healthcheck"]) == set(HealthcheckSpec._fields)
+    assert set(SHOP["access_log"]) == set(AccessLogSpec._fields)
+    assert set(SHOP["tls"]) == set(TlsSpec._fields)
 
 
 @pytest.mark.parametrize("key", sorted(set(ServiceSpec._field_defaults) - EXAMPLES))

@@ -124,7 +124,7 @@ def test_every_service_is_tried(checked, folder):
     [
         "worker: 3",
         "workers: four",
-        "request_timeout: 3",
+        "no_new_privileges: true",
         "restart: {delay: 2m, max_delay: 1m}",
         "transport: local",
     ],

@@ -7,7 +7,6 @@ import pytest
 LATER = "not yet supported in this version of forkd"
 
 SERVICE = {
-    "request_timeout": "0",
     "allow": '["uid:0", "gid:0", "user:www-data", "group:www-data"]',
     "capabilities": "[CAP_NET_BIND_SERVICE]",
     "no_new_privileges": "true",
@@ -15,10 +14,6 @@ SERVICE = {
     "ready": "{port: 6379}",
     "stdout": "capture",
     "stderr": "{file: /var/log/shop.log, max_size: 50MiB, keep: 5}",
-    "reuse_port": "true",
-    "forwarded_allow_ips": "[10.0.0.0/8]",
-    "access_log": "true",
-    "tls": "{cert: /etc/cert.pem}",
 }
 FILE = {
     "control": "{group: root}",

@@ -258,7 +258,7 @@ def test_the_name_of_a_service_of_forkds_own(told):
 def test_a_service_too_large_for_a_message(told):
     text = f"services: {{a: {{server: 'a:B', environment: {{A: '{60_000 * 'x'}'}}}}}}"
     (problem,) = told(text)
-    assert problem.startswith("services.yaml:1:12: services.a: too large: its settings take 60")
+    assert problem.startswith("services.yaml:1:12: services.a: too large: its settings take 61")
     assert problem.endswith(" bytes as JSON, 60000 are allowed")
 
 
@@ -272,7 +272,7 @@ services:
     workers: four
     app: shop.web:application
     topic: ${NO_SUCH}
-    request_timeout: 3s
+    no_new_privileges: true
   billing:
     server: shop.billing:Billing
     bind: 127.0.0.1:80
@@ -284,7 +284,7 @@ log: {level: 3}
         'services.yaml:5:5: services.shop.worker: unknown key; did you mean "workers"?',
         'services.yaml:6:14: services.shop.workers: expected an integer ≥ 0 or "auto", got "four"',
         "services.yaml:8:12: services.shop.topic: ${NO_SUCH} is not set and has no default",
-        "services.yaml:9:5: services.shop.request_timeout: not yet supported in this version of forkd",
+        "services.yaml:9:5: services.shop.no_new_privileges: not yet supported in this version of forkd",
         'services.yaml:12:11: services.billing.bind: makes sense only with "server: wsgi"',
         'services.yaml:13:14: log.level: expected "debug", "info", "warning" or "error", got 3',
     ]

@@ -13,7 +13,7 @@ import yaml
 
 from forkd import config
 from forkd.config.reference import page
-from forkd.core.spec import HealthcheckSpec, RecycleSpec, RestartSpec, ServiceSpec
+from forkd.core.spec import AccessLogSpec, HealthcheckSpec, RecycleSpec, RestartSpec, ServiceSpec, TlsSpec
 from tests.config import test_mistakes
 
 ROOT = Path(__file__).parent.parent.parent
@@ -92,7 +92,7 @@ def test_what_is_not(line):
         {"servces": {}},
         {"log": {"format": "xml"}},
         {"services": {"a b": {}}},
-        {"services": {"a": {"request_timeout": 3}}},
+        {"services": {"a": {"allow": 3}}},
         {"services": []},
         {"defaults": {"worker": 3}},
     ],
@@ -107,7 +107,8 @@ def test_the_reference_page_is_up_to_date():
 
 
 def test_the_reference_page_has_every_key():
-    for name in (*ServiceSpec._fields[1:], *RestartSpec._fields, *RecycleSpec._fields, *HealthcheckSpec._fields):
+    parts = (RestartSpec, RecycleSpec, HealthcheckSpec, AccessLogSpec, TlsSpec)
+    for name in (*ServiceSpec._fields[1:], *(name for part in parts for name in part._fields)):
         assert f"| `{name}` |" in page()
 
 

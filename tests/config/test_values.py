@@ -10,7 +10,7 @@ import pytest
 
 from forkd.config.decode import config_from, config_to, spec_from, spec_to
 from forkd.config.merging import share
-from forkd.core.spec import Config, HealthcheckSpec, RecycleSpec, RestartSpec, ServiceSpec
+from forkd.core.spec import AccessLogSpec, Config, HealthcheckSpec, RecycleSpec, RestartSpec, ServiceSpec, TlsSpec
 from forkd.errors import ProtocolError
 
 WSGI = "server: wsgi\napp: shop.web:application\n"
@@ -217,7 +217,8 @@ def test_specs_survive_json(service):
 
 def test_a_spec_is_of_plain_types_alone(service):
     spec = service("args: {a: x, b: 1, c: 1.5}\nenvironment: {A: a}\ntopic: a\nworkers: 3")
-    plain = {str, int, float, bool, type(None), dict, tuple, RestartSpec, RecycleSpec, HealthcheckSpec}
+    specs = {RestartSpec, RecycleSpec, HealthcheckSpec, AccessLogSpec, TlsSpec}
+    plain = {str, int, float, bool, type(None), dict, tuple, *specs}
     assert {type(value) for value in spec} <= plain
     assert {type(value) for value in (*spec.args.values(), *spec.environment.values())} == {str, int, float}
 

@@ -18,7 +18,7 @@ services:
     wrokers: 2
   mail:
     server: wsgi
-    request_timeout: 5s
+    no_new_privileges: true
 """
 
 
@@ -35,7 +35,7 @@ def test_all_mistakes_are_told_in_one_go(forkd: Installed) -> None:
         assert any(
             'services.yaml:7:5: services.shop.wrokers: unknown key; did you mean "workers"?' in line for line in lines
         )
-        assert any("services.mail.request_timeout: not yet supported" in line for line in lines)
+        assert any("services.mail.no_new_privileges: not yet supported" in line for line in lines)
         assert "Traceback" not in done.stderr
 
 
