@@ -37,7 +37,13 @@ def load(spec: ServiceSpec) -> Callable[[], Service]:
     make_server = _wsgi(spec) if spec.server == "wsgi" else _server(spec)
 
     def build() -> Service:
-        return Service(make_server(), name=spec.name, threads=spec.threads or None, concurrency=spec.concurrency)
+        return Service(
+            make_server(),
+            name=spec.name,
+            threads=spec.threads or None,
+            concurrency=spec.concurrency,
+            request_timeout=spec.request_timeout,
+        )
 
     return build
 

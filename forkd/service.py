@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -40,18 +40,26 @@ class Inheritance(NamedTuple):
     board: Board | None = None
     worker: WorkerIdentity | None = None
     stop_timeout: float | None = None  # seconds
+    replace: Callable[[str], object] | None = None  # asks the launcher for a successor, with the reason
 
 
 class Service:
     """One Server and the thread group it runs in. It starts once and stops once; stopped, none of its threads runs.
 
-    `server`, `name`, `threads`, `concurrency`, `stop_timeout` (seconds a graceful stop may take), `board` (its
+    `server`, `name`, `threads`, `concurrency`, `request_timeout` (seconds that a request or a call may take before it
+    is told of; 0: any number), `stop_timeout` (seconds a graceful stop may take), `board` (its
     counters), `worker` (its `WorkerIdentity`, None outside the daemon) and `listeners` (sockets by address) may be
     read at any time.
     """
 
     def __init__(
-        self, server: Server, *, name: str | None = None, threads: int | None = None, concurrency: str = "eventlet"
+        self,
+        server: Server,
+        *,
+        name: str | None = None,
+        threads: int | None = None,
+        concurrency: str = "eventlet",
+        request_timeout: float = 0.0,
     ) -> None:
         """Take the `server`; `threads` is 1000 by default, and 32 where `concurrency` is `threads`."""
         if not isinstance(server, Server):
@@ -65,6 +73,7 @@ class Service:
         self.name = name or type(server).__name__
         self.concurrency = concurrency
         self.threads = threads or threadgroup.DEFAULT_LIMITS[concurrency]
+        self.request_timeout = request_timeout
         self.stop_timeout = 30.0
         self.board = Board()
         self.worker: WorkerIdentity | None = None
@@ -74,6 +83,7 @@ class Service:
         self._start_once, self._stop_once, self._at_once, self._end_once = (threading.Lock() for _ in range(4))
         self._made: _Made | None = None
         self._serving = False
+        self._replace: Callable[[str], object] | None = None
 
     @property
     def thread_group(self) -> ThreadGroup:
@@ -89,6 +99,7 @@ class Service:
         self.listeners.update(inheritance.listeners)
         self.board = inheritance.board or self.board
         self.worker = inheritance.worker
+        self._replace = inheritance.replace
         if inheritance.stop_timeout is not None:
             self.stop_timeout = inheritance.stop_timeout
 
@@ -104,6 +115,11 @@ class Service:
             self._bound.append(_Bound(sock, _identity(address)))
             self.listeners[address] = sock
         return self.listeners[address]
+
+    def ask_to_be_replaced(self, reason: str) -> None:
+        """Have the launcher replace this worker, its successor ready first; without a launcher nothing comes of it."""
+        if self._replace is not None:
+            self._replace(reason)
 
     def start(self) -> None:
         """Start the server: `server.init(self)`, then `server.start()`; when this returns the service is ready.

@@ -1,4 +1,4 @@
-"""A worker's signs of life, and its word that it has done enough; what follows from either is for the launcher."""
+"""A worker's signs of life, and its word that it wants to be replaced; what follows from either is for the launcher."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MIB = 1024 * 1024
 
 
 class Vitals:
-    """Beats on the scoreboard, and says once why the worker is to be recycled: by its requests, or by its memory."""
+    """Beats on the scoreboard, and says once why the worker is to be replaced: its work, its memory, or its service."""
 
     def __init__(self, board: int, spec: ServiceSpec, to: Channel) -> None:
         """Take over the scoreboard's descriptor, and give the first sign of life."""
@@ -45,6 +45,11 @@ class Vitals:
             self._weigh()
         self._say()
 
+    def ask(self, reason: str) -> None:
+        """Ask to be replaced; the first reason counts."""
+        self._reason = self._reason or reason
+        self._say()
+
     def _countdown(self, recycle: RecycleSpec) -> Callable[[], None] | None:
         """Return what is to be called as each request ends, in whatever thread."""
         if not recycle.requests:
@@ -55,8 +60,7 @@ class Vitals:
 
         def count() -> None:
             if next(left) == 0:
-                self._reason = f"served {most:,} requests"
-                self._say()
+                self.ask(f"served {most:,} requests")
 
         return count
 
@@ -67,7 +71,7 @@ class Vitals:
             return
         with contextlib.suppress(OSError):  # no descriptor is left: it is looked at again
             if _rss() > self._memory and (used := _pss()) > self._memory:
-                self._reason = f"uses {used // _MIB} MiB, more than {self._memory // _MIB} MiB"
+                self.ask(f"uses {used // _MIB} MiB, more than {self._memory // _MIB} MiB")
         self._weigh_at = now + (time.monotonic() - now) / _SHARE
 
     def _say(self) -> None:

@@ -27,7 +27,6 @@ from forkd.vitals import Vitals
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from forkd.scoreboard import Board
     from forkd.threadgroup import Event
 
 _NOT_USERS = ("<frozen ", os.path.dirname(__file__), os.path.dirname(importlib.__file__))
@@ -70,7 +69,7 @@ def live(birth: Birth) -> int:
         build = birth.build or assembly.load(birth.spec)
         logs.to_stderr(f"{birth.spec.name}/{birth.identity.slot}")
         vitals = Vitals(birth.belongings.board, birth.spec, to)
-        service = _start(birth, build, signals, vitals.board)
+        service = _start(birth, build, signals, vitals)
         to.send({"type": "ready", "counters": service.board.names()})
         _serve(service, signals, vitals, to)
     except ChannelClosed:
@@ -121,11 +120,12 @@ def _let_forks_go(birth: Birth, signals: Signals, stacks: Stacks) -> None:
     os.register_at_fork(before=hold_back, after_in_parent=go_on, after_in_child=let_go)
 
 
-def _start(birth: Birth, build: Callable[[], Service], signals: Signals, board: Board) -> Service:
+def _start(birth: Birth, build: Callable[[], Service], signals: Signals, vitals: Vitals) -> Service:
     """Make the service and start it; when this returns it serves."""
     service = build()
     identity = WorkerIdentity(os.uname().nodename, birth.spec.name, birth.identity.slot, birth.identity.id)
-    service.adopt(Inheritance(birth.belongings.listeners, board, identity, birth.spec.stop_timeout))
+    to_inherit = Inheritance(birth.belongings.listeners, vitals.board, identity, birth.spec.stop_timeout, vitals.ask)
+    service.adopt(to_inherit)
     # Until here a signal ends the worker at once, for it serves nobody. From here on it is heeded when all is started.
     signals.install((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
     service.start()

@@ -39,7 +39,7 @@ LAYERS = (
     ("forkd.bounds", "forkd.config.decode", "forkd.config.runtime_dir"),
     ("forkd.config.reader",),
     ("forkd.kernel", "forkd.threadgroup"),
-    ("forkd.claim", "forkd.logs", "forkd.periodic", "forkd.server", "forkd.service"),
+    ("forkd.claim", "forkd.logs", "forkd.overruns", "forkd.periodic", "forkd.server", "forkd.service"),
     ("forkd.rpc", "forkd.wsgi"),
     ("forkd.assembly",),
     ("forkd.rehearsal", "forkd.stacks", "forkd.vitals", "forkd.worker"),

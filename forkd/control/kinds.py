@@ -63,7 +63,7 @@ KINDS = {
         "unhealthy: {text}",
     ),
     "recycling": Kind(
-        "a worker that works well is to be replaced, as `recycle` wants it",
+        "a worker is to be replaced, as `recycle` or `request_timeout` wants it",
         (*_WORKER, "reason"),
         "info",
         "to be recycled: {text}",

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forkd.errors import ForkdError
+from forkd.overruns import watched
 from forkd.rpc.errors import BadArguments, Failure
 from forkd.rpc.methods import Method, public_methods
 from forkd.rpc.wire import Request, Unsendable, frame
@@ -60,6 +61,7 @@ class Dispatcher:
         self._server = server
         self._group = service.thread_group
         self._board = service.board
+        self._overruns = watched(service, "call")
         self._lock = threading.Lock()  # held for a few instructions; guards all below
         self._waiting: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._runners = 0  # threads that run calls or linger
@@ -73,6 +75,11 @@ class Dispatcher:
     def method_names(self) -> list[str]:
         """The names that can be called, sorted."""
         return sorted(self._methods)
+
+    def start(self) -> None:
+        """Begin to watch over calls."""
+        if self._overruns is not None:
+            self._overruns.start()
 
     def submit(self, request: Request, answer: Callable[[bytes], None]) -> None:
         """Take a call over; `answer` gets the frame of its answer, once, from any thread. Never blocks.
@@ -188,12 +195,16 @@ class Dispatcher:
             return
         row = self._board.row()
         row.started()
+        overruns = self._overruns
+        number = 0 if overruns is None else overruns.begin(f"{self._server.topic}.{call.request.method}")
         outcome: Any = None
         failed = True
         try:
             outcome, failed = self._outcome(call)
         finally:
             row.finished(time.monotonic() - started, failed)
+            if overruns is not None:
+                overruns.end(number)
         call.answer(self._answer(call, outcome, failed))
 
     def _outcome(self, call: _Call) -> tuple[Any, bool]:

@@ -51,6 +51,7 @@ class Server(BaseServer):
 
     def start(self) -> None:
         """Begin to take calls."""
+        self._dispatcher.start()
         self._intake.start()
 
     def stop(self, graceful: bool = True) -> None:

@@ -19,6 +19,7 @@ from forkd.wsgi.response import DISCARDED, Response
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from forkd.overruns import Overruns
     from forkd.wsgi.connection import Connection
     from forkd.wsgi.engine import Loop
     from forkd.wsgi.head import Request
@@ -38,8 +39,9 @@ _KEEP, _CLOSE, _CUT = range(3)
 class Handler:
     """Runs the application for one request after another, of any connection, in any number of threads at once."""
 
-    def __init__(self, app: Application, options: Options, board: Board) -> None:
+    def __init__(self, app: Application, options: Options, board: Board, overruns: Overruns | None) -> None:
         self._app = app
+        self._overruns = overruns
         self._body_limit = options.body_limit
         self._board = board
         self._unseen = Board()  # which counts what is asked at the private listener: it is none of the service's work
@@ -59,12 +61,16 @@ class Handler:
         response = Response(conn, request, body, self._connections)
         row = (self._unseen if conn.private else self._board).row()
         row.started()
+        overruns = self._overruns
+        number = 0 if overruns is None else overruns.begin(_name(request))
         began = time.monotonic()
         ending, failed = _CUT, True
         try:
             ending, failed = self._run(conn, request, response)
         finally:
             row.finished(time.monotonic() - began, failed)
+            if overruns is not None:
+                overruns.end(number)
             if ending == _KEEP and conn.buffer:
                 self._loop.call(self._resume, conn)
             elif ending == _KEEP:

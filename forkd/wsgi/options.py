@@ -22,8 +22,6 @@ class Options(NamedTuple):
     """Longest request body; 0: no limit."""
     backlog: int = 2048
     """Connections that the kernel queues before they are accepted."""
-    request_timeout: float = 0.0
-    """How long a request may take before it is told of with its stack, and the worker asks to be replaced; 0: ever."""
     forwarded_allow_ips: tuple[str, ...] = ("127.0.0.1", "::1", "unix")
     """The proxies that are believed who a client is: addresses, networks, `unix`, `*`."""
     proxy_protocol: bool = False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from forkd import __version__, sockets
 from forkd.errors import ForkdError
+from forkd.overruns import watched
 from forkd.server import Server as BaseServer
 from forkd.wsgi.connections import Connections
 from forkd.wsgi.engine import Reception
@@ -66,13 +67,16 @@ class Server(BaseServer):
         group = service.thread_group
         self._group = group
         self._empty = group.event()
-        handler = Handler(self.app, self.options, service.board)
+        overruns = watched(service, "request")
+        handler = Handler(self.app, self.options, service.board, overruns)
         engine = self._engine = engine_of(group.concurrency)(group, handler.serve)
         self._connections = Connections(engine.loop, self.options, self._empty)
         intake = Intake(engine, self.options, self._connections)
         self._entrance = Entrance(engine, self.options, intake)
         handler.settle(engine.loop, intake)
         engine.loop.start(Reception(self._entrance.acceptable, intake.readable, self._entrance.sweep))
+        if overruns is not None:
+            overruns.start()
         engine.loop.call(self._entrance.open, self._listeners)
 
     def stop(self, graceful: bool = True) -> None:

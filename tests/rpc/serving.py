@@ -170,7 +170,8 @@ def obey(service, server):
 def main():
     server = Probe()
     server.topic = SETUP["topic"]
-    service = Service(server, concurrency=SETUP["concurrency"], threads=SETUP.get("threads"))
+    limits = {"threads": SETUP.get("threads"), "request_timeout": SETUP.get("request_timeout", 0)}
+    service = Service(server, concurrency=SETUP["concurrency"], **limits)
     service.adopt(inheritance())
     service.start()
     service.thread_group.add_loop(obey, service, server)

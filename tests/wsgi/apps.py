@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,15 @@ def held(environ, start):
     assert gate(argument(environ)).wait(30)
     start("200 OK", TEXT)
     return [b"let go"]
+
+
+def busy(environ, start):
+    """Give way to no other green thread for so many seconds."""
+    until = time.monotonic() + float(argument(environ))
+    while time.monotonic() < until:
+        pass
+    start("200 OK", TEXT)
+    return [b"done"]
 
 
 def await_held(environ, start):
@@ -262,6 +272,7 @@ VIEWS = {
     "exc-info-late": exc_info_late,
     "fail": fail,
     "fail-exit": fail_exit,
+    "busy": busy,
     "fail-late": fail_late,
     "fail-started": fail_started,
     "file": file,
