@@ -47,9 +47,10 @@ class Service:
     """One Server and the thread group it runs in. It starts once and stops once; stopped, none of its threads runs.
 
     `server`, `name`, `threads`, `concurrency`, `request_timeout` (seconds that a request or a call may take before it
-    is told of; 0: any number), `stop_timeout` (seconds a graceful stop may take), `board` (its
-    counters), `worker` (its `WorkerIdentity`, None outside the daemon) and `listeners` (sockets by address) may be
-    read at any time.
+    is told of; 0: any number), `stop_timeout` (seconds a graceful stop may take), `board` (its counters), `worker` (its
+    `WorkerIdentity`, None outside the daemon) and `listeners` (sockets by address) may be read at any time.
+    `ask_to_be_replaced(reason)` has the launcher replace this worker, its successor ready first; nothing comes of it
+    where there is no launcher.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Service:
         self._start_once, self._stop_once, self._at_once, self._end_once = (threading.Lock() for _ in range(4))
         self._made: _Made | None = None
         self._serving = False
-        self._replace: Callable[[str], object] | None = None
+        self.ask_to_be_replaced: Callable[[str], object] = _log.debug
 
     @property
     def thread_group(self) -> ThreadGroup:
@@ -99,7 +100,7 @@ class Service:
         self.listeners.update(inheritance.listeners)
         self.board = inheritance.board or self.board
         self.worker = inheritance.worker
-        self._replace = inheritance.replace
+        self.ask_to_be_replaced = inheritance.replace or self.ask_to_be_replaced
         if inheritance.stop_timeout is not None:
             self.stop_timeout = inheritance.stop_timeout
 
@@ -115,11 +116,6 @@ class Service:
             self._bound.append(_Bound(sock, _identity(address)))
             self.listeners[address] = sock
         return self.listeners[address]
-
-    def ask_to_be_replaced(self, reason: str) -> None:
-        """Have the launcher replace this worker, its successor ready first; without a launcher nothing comes of it."""
-        if self._replace is not None:
-            self._replace(reason)
 
     def start(self) -> None:
         """Start the server: `server.init(self)`, then `server.start()`; when this returns the service is ready.

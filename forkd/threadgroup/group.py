@@ -31,7 +31,8 @@ class ThreadGroup:
 
     `event() -> Event`, `sleep(seconds)` and `wait_readable(fd, timeout=None) -> bool` are the engine's waits: usable
     in any of its threads, and in the process's main one. `stopping` is set by every `stop`, graceful or not: what
-    runs in rounds looks at it between two.
+    runs in rounds looks at it between two. `slots` are the places for threads within `limit`; a loop that does the work
+    of a thread takes one for that time.
     """
 
     def __init__(self, engine: Engine, limit: int) -> None:
@@ -42,8 +43,8 @@ class ThreadGroup:
         self.wait_readable = engine.wait_readable
         self.stopping = engine.event()
         self._engine = engine
-        self._slots = engine.slots(limit)
-        self._threads = _Crew(engine, self._slots.release)
+        self.slots = engine.slots(limit)
+        self._threads = _Crew(engine, self.slots.release)
         self._loops = _Crew(engine)
         self._tickers = _Crew(engine)  # the threads of the timers
         self._stoppers = _Crew(engine)
@@ -61,7 +62,7 @@ class ThreadGroup:
         At the limit it blocks the caller until a thread of the group ends. Raise `ForkdError` when the group was
         stopped at once, the system has no thread to give, or the caller is a hub's callback, which must not block.
         """
-        self._slots.acquire()
+        self.slots.acquire()
         return self._threads.start(Task(fn, args, kwargs))
 
     def try_thread(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Thread | None:
@@ -69,7 +70,7 @@ class ThreadGroup:
 
         Return None at the limit, after a stop at once, and when the system has no thread to give, which is logged.
         """
-        if self._threads.closed or not self._slots.acquire(blocking=False):
+        if self._threads.closed or not self.slots.acquire(blocking=False):
             return None
         try:
             return self._threads.start(Task(fn, args, kwargs))

@@ -1,4 +1,4 @@
-"""The engine of native threads: one thread with an epoll of all connections, and a crew that serves requests."""
+"""The engine of native threads: one thread at a time that watches all connections, and a crew that serves requests."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from forkd.errors import ForkdError
 from forkd.wsgi.connection import BUSY
-from forkd.wsgi.engine import Crew, Engine, Loop
+from forkd.wsgi.engine import Engine, Loop
+from forkd.wsgi.lane import Lane
+from forkd.wsgi.native_crew import NativeCrew
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from forkd.threadgroup import Thread, ThreadGroup
+    from forkd.threadgroup import ThreadGroup
     from forkd.wsgi.connection import Connection
     from forkd.wsgi.engine import Reception
     from forkd.wsgi.listener import Listener
@@ -30,14 +31,15 @@ _log = logging.getLogger("forkd.wsgi")
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
 # One of the processes that share a listener is woken for a connection, not all of them.
 _ONE_OF_MANY = select.EPOLLIN | select.EPOLLEXCLUSIVE
-_PARKED = 2.0  # seconds that a thread waits for another request before it ends
 
 
 class NativeLoop(Loop):
-    """As `Loop`: one thread of the group, which never serves a request itself."""
+    """As `Loop`: one thread of the group, which serves what is in its lane itself."""
 
-    def __init__(self, group: ThreadGroup) -> None:
+    def __init__(self, group: ThreadGroup, lane: Lane, divert: Callable[[Connection], None]) -> None:
         self._group = group
+        self._lane = lane
+        self._divert = divert
         self._epoll = select.epoll()
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         weakref.finalize(self, os.close, self._alarm)  # not sooner: a request that outlives the loop may still use it
@@ -47,18 +49,18 @@ class NativeLoop(Loop):
         self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._sweep_at: float | None = None
         self._ended = threading.Event()
-        self._thread: Thread | None = None
+        self._stopped = threading.Event()
 
     def start(self, reception: Reception) -> None:
         """As in `Loop`."""
         self._reception = reception
-        self._thread = self._group.add_loop(self._run)
+        self._begin()
+        self._lane.start(self._divert, self._begin)
 
     def stop(self) -> None:
         """As in `Loop`."""
         self.call(self._ended.set)
-        if self._thread is not None:
-            self._thread.wait()
+        self._stopped.wait()
 
     def call(self, fn: Callable[..., object], *args: object) -> None:
         """As in `Loop`."""
@@ -97,12 +99,18 @@ class NativeLoop(Loop):
             self._connections.pop(conn.fd, None)
             self._epoll.unregister(conn.fd)
 
+    def _begin(self) -> None:
+        self._group.add_loop(self._run)
+
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
                 self._turn()
+                if not self._lane.serve():
+                    return  # it took so long that another thread goes on with the loop
             except Exception:  # noqa: BLE001 -- a mistake of ours must not cost all connections
                 _log.exception("the loop stumbled")
+        self._stopped.set()
 
     def _turn(self) -> None:
         timeout = -1.0 if self._sweep_at is None else max(0.0, self._sweep_at - time.monotonic())
@@ -139,83 +147,9 @@ class NativeWaiter:
         return bool(poll.poll(timeout * 1000))
 
 
-class _Member:
-    """A thread that waits for work: whoever takes it off the list of those that wait gives it some, and rings."""
-
-    __slots__ = ("bell", "conn")
-
-    def __init__(self) -> None:
-        self.bell = threading.Lock()
-        self.bell.acquire()
-        self.conn: Connection | None = None
-
-
-class NativeCrew(Crew):
-    """As `Crew`: connections with a request that no thread has taken, or threads without a request; never both.
-
-    At most half of the group's threads wait for work, so that others who want a thread of the group find one. The
-    last one to wait is the first to work, so the others get their rest, and end.
-    """
-
-    def __init__(self, group: ThreadGroup, serve: Callable[[Connection], None]) -> None:
-        self._group = group
-        self._serve = serve
-        self._lock = threading.Lock()
-        self._queue: deque[Connection] = deque()
-        self._waiting: list[_Member] = []
-        self._most_waiting = max(1, group.limit // 2)
-        self._dismissed = False
-
-    def submit(self, conn: Connection) -> None:
-        """As in `Crew`."""
-        with self._lock:
-            if self._waiting:
-                member = self._waiting.pop()
-                member.conn = conn
-                member.bell.release()
-                return
-            (self._queue.appendleft if conn.private else self._queue.append)(conn)
-        self._hire()
-
-    def nudge(self) -> None:
-        """As in `Crew`."""
-        if self._queue:
-            self._hire()
-
-    def dismiss(self) -> None:
-        """As in `Crew`."""
-        with self._lock:
-            self._dismissed = True
-            while self._waiting:
-                self._waiting.pop().bell.release()
-
-    def _hire(self) -> None:
-        with suppress(ForkdError):  # the system has no thread to give: those that are there go through the queue
-            self._group.try_thread(self._work)
-
-    def _work(self) -> None:
-        me = _Member()
-        while conn := self._next(me):
-            self._serve(conn)
-
-    def _next(self, me: _Member) -> Connection | None:
-        """Return the next connection to serve; None: the calling thread is to end."""
-        with self._lock:
-            if self._queue:
-                return self._queue.popleft()
-            if self._dismissed or len(self._waiting) >= self._most_waiting:
-                return None
-            me.conn = None
-            self._waiting.append(me)
-        if not me.bell.acquire(timeout=_PARKED):
-            with self._lock:
-                if me in self._waiting:
-                    self._waiting.remove(me)
-                    return None
-            me.bell.acquire()  # it was given something in this very moment
-        return me.conn
-
-
 def create(group: ThreadGroup, serve: Callable[[Connection], None]) -> Engine:
     """Return an engine whose threads come from `group`."""
-    return Engine(NativeLoop(group), NativeCrew(group, serve), NativeWaiter())
+    lane = Lane(group, serve)
+    crew = NativeCrew(group, serve, lane)
+    loop = NativeLoop(group, lane, crew.enqueue)
+    return Engine(loop, crew, NativeWaiter())
