@@ -104,15 +104,16 @@ class Service:
         if inheritance.stop_timeout is not None:
             self.stop_timeout = inheritance.stop_timeout
 
-    def listen(self, address: str, backlog: int = 2048) -> socket.socket:
+    def listen(self, address: str, backlog: int = 2048, *, reuse_port: bool = False) -> socket.socket:
         """Return a non-blocking listening socket on `address` (`host:port`, `[::1]:port`, `unix:/path`).
 
         The one that the worker inherited for this very address, else one bound now; who listens closes it when its
-        intake closes, and the service closes and unlinks what it bound itself at the end of its stop. Raise
-        `ForkdError` when the address cannot be had.
+        intake closes, and the service closes and unlinks what it bound itself at the end of its stop. With `reuse_port`
+        other programs of the same user may listen on the port as well. Raise `ForkdError` when the address cannot be
+        had.
         """
         if address not in self.listeners:
-            sock = sockets.listen(address, backlog)
+            sock = sockets.listen(address, backlog, reuse_port=reuse_port)
             self._bound.append(_Bound(sock, _identity(address)))
             self.listeners[address] = sock
         return self.listeners[address]

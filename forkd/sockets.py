@@ -8,6 +8,7 @@ to resolve one could block for as long as a name server likes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -18,15 +19,22 @@ PRIVATE = "healthcheck"  # what stands for the address of the listener that is o
 _NAMES = {"": "0.0.0.0", "*": "0.0.0.0", "localhost": "127.0.0.1"}  # noqa: S104 -- because the address says so
 
 
-def listen(address: str, backlog: int, mode: int | None = None, owner: tuple[int, int] | None = None) -> socket.socket:
+def listen(
+    address: str,
+    backlog: int,
+    mode: int | None = None,
+    owner: tuple[int, int] | None = None,
+    *,
+    reuse_port: bool = False,
+) -> socket.socket:
     """Open a listener, non-blocking and not inherited over exec.
 
     `mode` and `owner` (uid, gid) are those of a Unix socket's file. A socket file that nobody
-    answers on is replaced. Raises ForkdError, which names the address and the cause.
+    answers on is replaced. `reuse_port` is as in `share`. Raises ForkdError, which names the address and the cause.
     """
     try:
         path = unix_path(address)
-        sock = _bind_tcp(address) if path is None else _bind_unix(path, mode, owner)
+        sock = _bind_tcp(address, reuse_port=reuse_port) if path is None else _bind_unix(path, mode, owner)
         try:
             sock.setblocking(False)
             sock.listen(backlog)
@@ -35,8 +43,20 @@ def listen(address: str, backlog: int, mode: int | None = None, owner: tuple[int
             raise
     except OSError as error:
         msg = f"cannot listen on {address}: {_cause(error)}"
+        if error.errno == errno.EADDRINUSE and unix_path(address) is None:
+            msg += _way_out(address, reuse_port=reuse_port)
         raise ForkdError(msg) from None
     return sock
+
+
+def share(sock: socket.socket) -> None:
+    """Let other programs of the user who opened a listener listen on its port, if they want to share it as well.
+
+    The kernel spreads connections over them. It works at any time, but there is no way back: a kernel that has shared
+    a port goes on letting others in. A Unix socket is not shared.
+    """
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 def unix_path(address: str) -> str | None:
@@ -52,7 +72,7 @@ def label(sock: socket.socket) -> str:
     return f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
 
 
-def _bind_tcp(address: str) -> socket.socket:
+def _bind_tcp(address: str, *, reuse_port: bool) -> socket.socket:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         msg = f"cannot listen on {address}: expected host:port, [host]:port or unix:/path"
@@ -68,11 +88,24 @@ def _bind_tcp(address: str) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            share(sock)
         sock.bind(where)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _way_out(address: str, *, reuse_port: bool) -> str:
+    """Say what sharing has to do with a port that is taken; tried, since the kernel does not tell who shares what."""
+    if reuse_port:
+        return " by a program that does not share it, or that is another user's"
+    try:
+        _bind_tcp(address, reuse_port=True).close()
+    except OSError:
+        return ""
+    return "; who listens there shares it with programs that have `reuse_port: true`"
 
 
 def _bind_unix(path: str, mode: int | None, owner: tuple[int, int] | None) -> socket.socket:

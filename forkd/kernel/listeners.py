@@ -113,9 +113,12 @@ class Listeners:
     def _get(self, spec: ServiceSpec, address: str, mode: int) -> Listener:
         for listener in self._open:
             if listener.address == address and listener.reachable:
+                if spec.reuse_port:
+                    sockets.share(listener.sock)
                 return listener
         who = process.account(spec.user, spec.group)
-        listener = Listener(address, sockets.listen(address, spec.backlog, mode, (who.uid, who.gid)))
+        sock = sockets.listen(address, spec.backlog, mode, (who.uid, who.gid), reuse_port=spec.reuse_port)
+        listener = Listener(address, sock)
         self._open.append(listener)
         return listener
 

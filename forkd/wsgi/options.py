@@ -22,6 +22,8 @@ class Options(NamedTuple):
     """Longest request body; 0: no limit."""
     backlog: int = 2048
     """Connections that the kernel queues before they are accepted."""
+    reuse_port: bool = False
+    """Whether other programs of the same user may listen on the same ports; Unix sockets are never shared so."""
     forwarded_allow_ips: tuple[str, ...] = ("127.0.0.1", "::1", "unix")
     """The proxies that are believed who a client is: addresses, networks, `unix`, `*`."""
     proxy_protocol: bool = False

@@ -55,7 +55,8 @@ class Server(BaseServer):
             raise ForkdError("a WSGI server needs an address to listen on: bind")
         common = _common_environ(multithread=service.thread_group.limit > 1)
         for address in self.bind:
-            self._listeners.append(Listener(service.listen(address, self.options.backlog), common))
+            sock = service.listen(address, self.options.backlog, reuse_port=self.options.reuse_port)
+            self._listeners.append(Listener(sock, common))
         if (private := service.listeners.get(sockets.PRIVATE)) is not None:
             self._listeners.append(Listener(private, common, private=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import pytest
 from forkd import process, sockets
 from forkd.errors import ForkdError
 from forkd.signals import Signals, blocked
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -194,8 +196,52 @@ def test_addresses_that_cannot_be_had(address, why):
 
 
 def test_taken_ports():
-    with sockets.listen("127.0.0.1:0", 5) as sock, pytest.raises(ForkdError, match="address already in use"):
+    with sockets.listen("127.0.0.1:0", 5) as sock, pytest.raises(ForkdError, match=r"address already in use$"):
         sockets.listen(sockets.label(sock), 5)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_a_port_is_shared_by_those_who_want_it(host):
+    with sockets.listen(f"{host}:0", 50, reuse_port=True) as first:
+        with sockets.listen(sockets.label(first), 50, reuse_port=True) as second:
+            until(lambda: all(served(first, sock) for sock in (first, second)), what="a connection to each")
+        with pytest.raises(ForkdError, match=r"in use; who listens there shares it with programs that .*reuse_port"):
+            sockets.listen(sockets.label(first), 5)
+        served(first, first)  # whoever only tries takes no connection
+
+
+def test_a_port_is_shared_from_then_on(short_tmp):
+    with sockets.listen("127.0.0.1:0", 50) as first, sockets.listen(f"unix:{short_tmp}/s", 5) as path:
+        with pytest.raises(ForkdError, match=r"in use by a program that does not share it, or that is another user's$"):
+            sockets.listen(sockets.label(first), 50, reuse_port=True)
+        sockets.share(first)
+        sockets.share(path)  # and nothing happens
+        with sockets.listen(sockets.label(first), 50, reuse_port=True) as second:
+            until(lambda: all(served(first, sock) for sock in (first, second)), what="a connection to each")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_port_is_not_shared_with_another_user():
+    with sockets.listen("127.0.0.1:0", 5, reuse_port=True) as sock:
+        pid = process.fork(lambda: shares_as_nobody(sockets.label(sock)), lambda: None)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def shares_as_nobody(address: str) -> int:
+    process.become(process.account("nobody", None))
+    try:
+        sockets.listen(address, 5, reuse_port=True)
+    except ForkdError as error:
+        return int("another user's" not in str(error))
+    return 2
+
+
+def served(where: socket.socket, listener: socket.socket) -> bool:
+    """Connect to a port, and return whether one of those who listen there has got a connection."""
+    with socket.create_connection(where.getsockname()[:2]), contextlib.suppress(BlockingIOError):
+        listener.accept()[0].close()
+        return True
+    return False
 
 
 def test_unix_listeners(short_tmp):

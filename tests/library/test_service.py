@@ -329,6 +329,17 @@ def test_listeners_are_inherited_by_address_or_bound(engine):
     assert label(inherited).startswith("127.0.0.1:")
 
 
+def test_a_port_that_is_shared_with_other_programs(engine):
+    services = [Service(Recorder(), concurrency=engine) for _ in range(2)]
+    address = label(services[0].listen("127.0.0.1:0", reuse_port=True))
+    services[1].listen(address, reuse_port=True)
+    with pytest.raises(ForkdError, match="in use"):
+        Service(Recorder(), concurrency=engine).listen(address)
+    for service in services:
+        service.start()
+        service.stop()
+
+
 def test_a_unix_socket_is_unlinked_at_the_end_unless_it_is_someone_elses_by_then(engine, short_tmp):
     own, taken = short_tmp / "own.sock", short_tmp / "taken.sock"
     service = Service(Recorder(), concurrency=engine)
