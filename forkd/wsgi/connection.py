@@ -32,12 +32,14 @@ class Waiter(Protocol):
 class Connection:
     """A socket in non-blocking mode, and the bytes received on it that no request has used.
 
-    `buffer` is None when there are none, which costs an idle connection nothing. `private`: it comes from the worker's
-    private listener. `deadline` is the monotonic instant
+    `buffer` is None when there are none, which costs an idle connection nothing. `peer` is the address and the port of
+    who speaks on it; `believed`: what that one says of its own clients is; None: nobody has asked yet. `private`: it
+    comes from the worker's private listener. `deadline` is the monotonic instant
     at which the loop ends what the connection's state is waiting for. `handle` belongs to the engine.
     """
 
     __slots__ = (
+        "believed",
         "buffer",
         "cutoff",
         "deadline",
@@ -57,7 +59,8 @@ class Connection:
     def __init__(self, sock: socket, peer: tuple[str, str], listener: Listener, engine: Waiter) -> None:
         self.sock = sock
         self.fd = sock.fileno()
-        self.peer = peer  # address and port
+        self.peer = peer
+        self.believed: bool | None = None
         self.prepared = listener.prepared
         self.private = listener.private
         self.engine = engine

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from forkd.wsgi.connection import BUSY, HEAD, IDLE, LINGER, RECEIVE_SIZE
 from forkd.wsgi.fields import CLOCK, NO_FIELDS
+from forkd.wsgi.forwarded import Proxies
 from forkd.wsgi.head import HeadParser, check_partial
 from forkd.wsgi.refusal import Refused, page
 
@@ -32,6 +33,7 @@ class Intake:
 
     def __init__(self, engine: Engine, options: Options, connections: Connections) -> None:
         self.connections = connections
+        self.proxies = Proxies(options.forwarded_allow_ips)
         self._engine = engine
         self._header_timeout = options.header_timeout or math.inf
         self._options = options
@@ -112,7 +114,13 @@ class Intake:
             request = self._parser.parse(head, conn.prepared)
         except Refused as refused:
             return self._refuse(conn, refused.status)
-        request.environ["REMOTE_ADDR"], request.environ["REMOTE_PORT"] = conn.peer
+        environ = request.environ
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = conn.peer
+        if "HTTP_X_FORWARDED_FOR" in environ or "HTTP_X_FORWARDED_PROTO" in environ:
+            if conn.believed is None:
+                conn.believed = conn.peer[0] in self.proxies
+            if conn.believed:
+                self.proxies.interpret(environ)
         conn.request = request
         conn.deadline = math.inf
         conn.state = BUSY

@@ -22,16 +22,17 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """One connection."""
+    """One connection, from an address of this machine if one is given."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, source: str = "") -> None:
         if address.startswith("unix:"):
             self.sock = socket.socket(socket.AF_UNIX)
             self.sock.settimeout(TIMEOUT)
             self.sock.connect(address[len("unix:") :])
         else:
             host, _, port = address.rpartition(":")
-            self.sock = socket.create_connection((host.strip("[]"), int(port)), TIMEOUT)
+            source_address = (source, 0) if source else None
+            self.sock = socket.create_connection((host.strip("[]"), int(port)), TIMEOUT, source_address)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._held = b""
 

@@ -41,8 +41,8 @@ class Served:
     def fail(self) -> str:
         raise AssertionError(self.log())
 
-    def client(self) -> Client:
-        return Client(self.address)
+    def client(self, source: str = "") -> Client:
+        return Client(self.address, source)
 
     def get(self, path: str, *headers: str) -> bytes:
         """Return the body of a good answer on a connection of its own."""
