@@ -19,7 +19,8 @@ STALL_TIMEOUT = 30.0
 _STREAK = 1 << 20  # bytes that go at a stretch before a thread gives way: a green one would keep the hub to itself
 
 # Who owns a connection: the loop, which reads its next head, until it is BUSY; then the one thread that serves it.
-IDLE, HEAD, BUSY, LINGER, CLOSED = range(5)
+# In PREFACE it owes the PROXY header that comes before everything else.
+PREFACE, IDLE, HEAD, BUSY, LINGER, CLOSED = range(6)
 
 
 class Waiter(Protocol):
@@ -33,8 +34,8 @@ class Connection:
     """A socket in non-blocking mode, and the bytes received on it that no request has used.
 
     `buffer` is None when there are none, which costs an idle connection nothing. `peer` is the address and the port of
-    who speaks on it; `believed`: what that one says of its own clients is; None: nobody has asked yet. `private`: it
-    comes from the worker's private listener. `deadline` is the monotonic instant
+    who speaks on it, as far as a PROXY header tells; `believed`: what that one says of its own clients is; None: nobody
+    has asked yet. `private`: it comes from the worker's private listener. `deadline` is the monotonic instant
     at which the loop ends what the connection's state is waiting for. `handle` belongs to the engine.
     """
 

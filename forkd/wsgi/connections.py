@@ -11,7 +11,7 @@ from _socket import SHUT_RDWR, SHUT_WR  # as in listener.py
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from forkd.wsgi.connection import BUSY, CLOSED, IDLE, LINGER, RECEIVE_SIZE, Connection
+from forkd.wsgi.connection import BUSY, CLOSED, IDLE, LINGER, PREFACE, RECEIVE_SIZE, Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +112,8 @@ class Connections:
         late = []
         nearest = now + self.period
         for conn in list(self._open):
-            deadline = min(conn.deadline, self._drain_by) if conn.state == IDLE else conn.deadline
+            idle = conn.state in (IDLE, PREFACE)
+            deadline = min(conn.deadline, self._drain_by) if idle else conn.deadline
             if deadline <= now:
                 late.append(conn)
             elif deadline < nearest:

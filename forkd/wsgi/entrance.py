@@ -12,7 +12,7 @@ import resource
 import time
 from typing import TYPE_CHECKING
 
-from forkd.wsgi.connection import Connection
+from forkd.wsgi.connection import PREFACE, Connection
 
 if TYPE_CHECKING:
     from forkd.wsgi.connections import Connections
@@ -39,6 +39,7 @@ class Entrance:
         self._connections.on_room = self._listen
         self._backlog = options.backlog
         self._header_timeout = options.header_timeout or math.inf
+        self._proxied = options.proxy_protocol
         self._listeners: list[Listener] = []
         self._most = _most_connections()
         self._sweeping = False
@@ -96,6 +97,10 @@ class Entrance:
         conn = Connection(sock, peer, listener, self._engine.waiter)
         conn.deadline = time.monotonic() + self._header_timeout
         self._connections.add(conn)
+        if self._proxied and not listener.private and peer[0] in self._intake.proxies:
+            conn.state = PREFACE
+        else:
+            self._intake.admit(conn)
         self._engine.loop.watch(conn)
         if not self._sweeping:
             self._sweep_in(self._connections.period)

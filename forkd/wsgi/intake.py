@@ -11,7 +11,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from forkd.wsgi.connection import BUSY, HEAD, IDLE, LINGER, RECEIVE_SIZE
+from forkd.wsgi import proxy
+from forkd.wsgi.connection import BUSY, HEAD, IDLE, LINGER, PREFACE, RECEIVE_SIZE
 from forkd.wsgi.fields import CLOCK, NO_FIELDS
 from forkd.wsgi.forwarded import Proxies
 from forkd.wsgi.head import HeadParser, check_partial
@@ -29,7 +30,10 @@ _EMPTY_LINE = b"\r\n\r\n"
 
 
 class Intake:
-    """Reads heads; a connection whose head is complete is BUSY, and no longer the loop's."""
+    """Reads heads; a connection whose head is complete is BUSY, and no longer the loop's.
+
+    Before the first head it reads the PROXY header of a connection that owes one.
+    """
 
     def __init__(self, engine: Engine, options: Options, connections: Connections) -> None:
         self.connections = connections
@@ -61,11 +65,22 @@ class Intake:
         elif conn.state == LINGER:
             self.connections.close(conn)
         # A request may have come just now, while the loop was at something else.
-        elif conn.state == IDLE and self.readable(conn):
-            if conn.state == IDLE:
+        elif conn.state in (IDLE, PREFACE) and self.readable(conn):
+            if conn.state in (IDLE, PREFACE):
                 self.connections.close(conn)
             else:
                 self._engine.loop.watch(conn)
+
+    def admit(self, conn: Connection, received: bytes = b"") -> bool:
+        """Let a connection begin, behind the PROXY header if it owed one; return whether to watch it.
+
+        From here on it is what it is to be. `received` is what came behind that header, and belongs to what follows.
+        """
+        conn.state = IDLE
+        if not received:
+            return True
+        conn.buffer = bytearray(received)
+        return self._advance(conn)
 
     def _read(self, conn: Connection) -> bool:
         if conn.state == LINGER:
@@ -79,12 +94,31 @@ class Intake:
         if not data:
             self.connections.close(conn)
             return False
+        if conn.state == PREFACE:
+            return self._introduce(conn, data)
         # Nearly always a packet is a whole head, and nothing else.
         if conn.buffer is None and data[-4:] == _EMPTY_LINE and self._is_one_head(data):
             return self._begin(conn, data)
         conn.buffer = conn.buffer or bytearray()
         conn.buffer += data
         return self._advance(conn)
+
+    def _introduce(self, conn: Connection, data: bytes) -> bool:
+        """Learn by the PROXY header, once it is whole, who speaks; return whether to watch the connection."""
+        received = bytes(conn.buffer or b"") + data
+        try:
+            header = proxy.parse(received)
+        except proxy.HeaderRefused as refused:
+            if refused.http:
+                return self._refuse(conn, 400)
+            self.connections.close(conn)
+            return False
+        if header is None:
+            conn.buffer = bytearray(received)
+            return True
+        conn.buffer = None
+        _set_peer(conn, header, self.proxies)
+        return self.admit(conn, received[header.size :])
 
     def _is_one_head(self, data: bytes) -> bool:
         return data.find(_EMPTY_LINE) == len(data) - 4 and len(data) <= self._options.header_limit and data[0] != 0x0D
@@ -132,3 +166,20 @@ class Intake:
         with suppress(OSError):  # a client that takes not even this gets nothing
             conn.sock.send(page(status, CLOCK.block(NO_FIELDS)))
         return self.connections.linger(conn)
+
+
+def _set_peer(conn: Connection, header: proxy.Header, proxies: Proxies) -> None:
+    """Make the client that a PROXY header names the peer; SERVER_NAME and SERVER_PORT stay the listener's.
+
+    Whether its X-Forwarded-* are believed is a matter of that client, since a proxy that sends such a header mostly
+    hands on what follows as it is: a client could put there whom it wants to be. That all who connect are believed does
+    not make those believed whom they speak for.
+    """
+    if header.source is not None and header.destination is not None:
+        conn.peer = header.source
+        conn.believed = proxies.names(header.source[0])
+        address, port = header.destination
+        # As gunicorn calls them.
+        conn.prepared = conn.prepared | {"PROXY_PROTOCOL": header.protocol, "PROXY_ADDR": address, "PROXY_PORT": port}
+    elif header.protocol == "UNKNOWN":
+        conn.believed = False
