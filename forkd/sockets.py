@@ -1,8 +1,8 @@
 """Listening sockets from addresses as they stand in a configuration; it accepts no connection and resolves no name.
 
 An address is `host:port` with an IPv4 address, `[host]:port` with an IPv6 one, or `unix:/path`.
-`*` and an empty host mean every IPv4 address, `localhost` means 127.0.0.1. Other names are refused:
-to resolve one could block for as long as a name server likes.
+`*` and an empty host mean every IPv4 address, `[::]` every IPv6 one, `localhost` means 127.0.0.1.
+Other names are refused: to resolve one could block for as long as a name server likes.
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ def _bind_tcp(address: str, *, reuse_port: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if bracketed:  # else `[::]` would take the port of every IPv4 address too
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if reuse_port:
             share(sock)
         sock.bind(where)

@@ -172,6 +172,13 @@ def test_tcp_listeners(address):
         ).close()
 
 
+def test_every_ipv4_and_every_ipv6_address_of_a_port():
+    with sockets.listen("0.0.0.0:0", 5) as four:
+        port = four.getsockname()[1]
+        with sockets.listen(f"[::]:{port}", 5) as six:
+            assert six.getsockname()[:2] == ("::", port)
+
+
 @pytest.mark.parametrize(
     ("address", "why"),
     [
