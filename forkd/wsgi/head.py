@@ -46,7 +46,7 @@ class HeadParser:
         self._options = options
         self._environ: dict[str, Any] = {}
         self._llhttp: httptools.HttpRequestParser | None = None
-        self._complete = False
+        self._reusable = False  # it takes another head behind the one that it was fed
 
     def parse(self, head: bytes, prepared: dict[str, Any]) -> Request:
         """Return the request that `head` (to its empty line, inclusive) begins, its environ on top of `prepared`.
@@ -65,7 +65,7 @@ class HeadParser:
         http11 = match[3] == b"1"
         parts = target.parse(method, raw)
         environ = self._environ = prepared.copy()
-        self._feed(head, http11=http11)
+        self._feed(head)
         environ["REQUEST_METHOD"] = method
         environ["RAW_URI"] = raw
         environ["PATH_INFO"] = parts.path
@@ -92,26 +92,26 @@ class HeadParser:
             environ[key] += ("; " if key == "HTTP_COOKIE" else ",") + text
 
     def on_message_complete(self) -> None:
-        """Learn from llhttp that the request has no body, so that the parser is ready for another one."""
-        self._complete = True
+        """Learn from llhttp that the request has no body; what it believes of the connection is asked of it alone."""
+        self._reusable = self._llhttp is not None and self._llhttp.should_keep_alive()
 
-    def _feed(self, head: bytes, *, http11: bool) -> None:
-        parser = self._llhttp or httptools.HttpRequestParser(self)
-        self._complete = False
-        self._llhttp = None
+    def _feed(self, head: bytes) -> None:
+        parser = self._llhttp = self._llhttp or httptools.HttpRequestParser(self)
+        self._reusable = False
         try:
             parser.feed_data(head)
         except httptools.HttpParserUpgrade:
-            return
+            self._reusable = False
         except httptools.HttpParserInvalidMethodError:
             raise Refused(501, "unknown method") from None
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, Refused):
                 raise error.__context__ from None
             raise self._explain(error) from None
-        # After a body, or where it believes that the connection ends, llhttp takes no other request.
-        if self._complete and http11 and "HTTP_CONNECTION" not in self._environ:
-            self._llhttp = parser
+        finally:
+            # Where a body follows, or by its reckoning the end of the connection, llhttp takes no other request.
+            if not self._reusable:
+                self._llhttp = None
 
     def _explain(self, error: httptools.HttpParserError) -> Refused:
         coding = self._environ.get("HTTP_TRANSFER_ENCODING")

@@ -58,6 +58,16 @@ def test_headers_that_could_be_mistaken_are_dropped(client, name):
     assert not found.keys() & {f"HTTP_{name.upper().replace('-', '_')}", "CONTENT_LENGTH"}
 
 
+@pytest.mark.parametrize(
+    "option", ["Connection: close", "Proxy-Connection: close", "Connection: upgrade\r\nUpgrade: x"]
+)
+def test_what_a_client_says_of_its_connection_is_of_no_other(served, client, option):
+    """llhttp is used for one connection after another, and takes some words for the end of its own."""
+    for _ in range(3):
+        served.get("/hello", *option.split("\r\n"))
+        assert client.get("/hello").status == 200
+
+
 def test_white_space_around_a_value_is_no_part_of_it(client):
     assert environ(client, "", "X-Thing:\t one two \t ")["HTTP_X_THING"] == "one two"
 
