@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from forkd.wsgi.head import Request
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?")
-_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_EXTENSION = rb"[\t ]*;[\t ]*" + _TOKEN + rb"(?:[\t ]*=[\t ]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*")
+_TRAILER = re.compile(_TOKEN + rb":[\t -~\x80-\xff]*")
 _LINE_LIMIT = 1024  # of a chunk's size with its extensions, and of a trailer field
+_FREE = 16  # bytes of a chunk's line that are granted beside as many as it has of data
+_MOST_EXCESS = 16384  # bytes of all its lines beyond that: extensions are no way to send more than a body may have
 _MOST_TRAILERS = 100
 
 
@@ -122,6 +127,7 @@ class Body(ABC):
         try:
             while not self.finished and limit > 0 and not self.unsolicited:
                 limit -= len(self._pull(RECEIVE_SIZE)) or 1
+                self._expects = False  # it has not waited
         except (BodyRefused, ClientGone) as failure:
             self.failure = failure
         return self.finished
@@ -188,6 +194,7 @@ class ChunkedBody(Body):
         super().__init__(conn, expects=expects)
         self._limit = limit
         self._total = 0
+        self._excess = 0
         self._left = 0  # bytes of the present chunk
         self._between = False  # a chunk's data is taken, the CRLF after it is not
 
@@ -212,17 +219,21 @@ class ChunkedBody(Body):
         return data
 
     def _next_chunk(self) -> int:
-        match = _CHUNK_LINE.fullmatch(self._conn.receive_line(_LINE_LIMIT))
+        line = self._conn.receive_line(_LINE_LIMIT)
+        match = _CHUNK_LINE.fullmatch(line)
         if match is None:
-            raise BodyRefused(400, "malformed chunk size")
+            raise BodyRefused(400, "malformed chunk size or extension")
         size = int(match[1], 16)
+        self._excess = max(0, self._excess + len(line) - size - _FREE)
+        if self._excess > _MOST_EXCESS:
+            raise BodyRefused(413, "the chunks have more extensions than data")
         self._total += size
         if self._limit and self._total > self._limit:
             raise BodyRefused(413, "the body is too long")
         return size
 
     def _trailers(self) -> None:
-        for _ in range(_MOST_TRAILERS):
+        for _ in range(_MOST_TRAILERS + 1):
             line = self._conn.receive_line(_LINE_LIMIT)
             if not line:
                 return

@@ -54,7 +54,7 @@ class Connections:
 
     def keep(self, conn: Connection) -> None:
         """Let a connection wait for its next request."""
-        conn.buffer = None
+        conn.buffer = conn.buffer or None  # what it may hold are blank lines
         conn.deadline = time.monotonic() + self._keepalive
         conn.state = IDLE
         self._loop.watch(conn)

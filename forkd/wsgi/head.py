@@ -18,7 +18,7 @@ MOST_HEADERS = 100
 
 # Strict where llhttp is not: single spaces, no fragment, no bytes outside ASCII, nothing but the two versions we speak.
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-\"$-~]+) HTTP/1\.([01])")
-_METHOD_START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]|\r\Z")
+_METHOD_START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 _FOREIGN_VERSION = re.compile(rb"[!-~]+ [!-~]+ HTTP/(?!1\.[01]\Z)[0-9](\.[0-9])?")
 _CONTROLS = bytes({*range(0x20), 0x7F} - {*b"\t\r\n"})
 _ONLY_ONCE = {"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"}
@@ -71,10 +71,10 @@ class HeadParser:
         environ["PATH_INFO"] = parts.path
         environ["QUERY_STRING"] = parts.query
         environ["SERVER_PROTOCOL"] = "HTTP/1.1" if http11 else "HTTP/1.0"
-        if parts.host is not None:
-            environ["HTTP_HOST"] = parts.host  # an absolute target's host beats the field: RFC 9112, 3.2.2
         request = Request(environ, method, http11=http11)
         self._finish(request)
+        if parts.host is not None:
+            environ["HTTP_HOST"] = parts.host  # an absolute target's host beats the field: RFC 9112, 3.2.2
         return request
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -150,14 +150,16 @@ class HeadParser:
 
 
 def check_partial(start: bytearray, options: Options) -> None:
-    """Raise `Refused` for the bytes received so far when no continuation can make a good head of them."""
+    """Raise `Refused` for the bytes received so far, at least one, when nothing behind makes a good head of them."""
     line_end = start.find(b"\r\n")
     if (line_end if line_end >= 0 else len(start) - 1) > options.request_line_limit:
         raise Refused(414, "the request line is too long")
     if len(start) >= options.header_limit:
         raise Refused(431, "the head is too long")
-    if start and not _METHOD_START.match(start):
+    if not _METHOD_START.match(start):
         raise Refused(400, "no method")
+    if line_end >= 0 and not _REQUEST_LINE.fullmatch(start, 0, line_end):
+        raise _bad_line(bytes(start[:line_end]))
     if start.count(b"\n") != start.count(b"\r\n"):
         raise Refused(400, "a line ends in a bare LF")
 
@@ -181,7 +183,7 @@ def _bad_line(line: bytes) -> Refused:
 
 
 def _bad_coding(coding: str) -> Refused:
-    codings = [item.strip().lower() for item in coding.split(",")]
+    codings = [item.strip(" \t").lower() for item in coding.split(",")]
     # Where `chunked` is not the last coding, or comes twice, nobody can tell where the body ends.
     framed = "chunked" not in codings[:-1] and all(codings)
     # llhttp stops at a repeated field before it is joined to the first, so a lone `chunked` is none either.
@@ -198,5 +200,5 @@ def _set_chunked(request: Request) -> None:
 
 
 def _set_keep_alive(request: Request, connection: str) -> None:
-    options = {item.strip().lower() for item in connection.split(",")}
+    options = {item.strip(" \t").lower() for item in connection.split(",")}
     request.keep_alive = "close" not in options and (request.http11 or "keep-alive" in options)

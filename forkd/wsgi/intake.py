@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("forkd.wsgi")
 
 _EMPTY_LINE = b"\r\n\r\n"
+# Before a request line: RFC 9112, section 2.2. Some clients send one behind a body that nobody told them to end so.
+_BLANK_LINES = re.compile(rb"(?:\r\n)*(?:\r\Z)?")
+_MOST_BLANK = 2 * 20  # bytes
 
 
 class Intake:
@@ -127,8 +131,12 @@ class Intake:
         """Begin the request whose head is in the buffer, if it is whole; return whether to watch the connection."""
         buffer = conn.buffer
         assert buffer is not None  # noqa: S101 -- for the type checker
-        while buffer.startswith(b"\r\n"):  # before a request line: RFC 9112, section 2.2
-            del buffer[:2]
+        blank = len(_BLANK_LINES.match(buffer)[0])  # type: ignore[index]  # it matches anything
+        if blank > _MOST_BLANK:
+            return self._refuse(conn, 400)
+        if blank == len(buffer):
+            return self._stay_idle(conn)
+        del buffer[:blank]
         end = buffer.find(_EMPTY_LINE) + 4
         if 4 <= end <= self._options.header_limit:
             head = bytes(buffer[:end])
@@ -142,6 +150,13 @@ class Intake:
             conn.deadline = time.monotonic() + self._header_timeout
             conn.state = HEAD
         return True
+
+    def _stay_idle(self, conn: Connection) -> bool:
+        """Go on waiting for a request, with blank lines in the buffer; return whether to watch the connection."""
+        if conn.state != BUSY:
+            return True
+        self.connections.keep(conn)
+        return False
 
     def _begin(self, conn: Connection, head: bytes) -> bool:
         try:

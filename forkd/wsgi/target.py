@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from _socket import AF_INET6, inet_pton
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -10,7 +11,8 @@ from urllib.parse import unquote_to_bytes
 from forkd.wsgi.refusal import Refused
 
 _ABSOLUTE = re.compile(r"https?://([^/?@]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?")
+# RFC 3986 has a comma in names too, but nobody has: it is what becomes of two hosts that somebody joins.
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|((?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*))(?::([0-9]{0,5}))?")
 
 
 class Target(NamedTuple):
@@ -35,14 +37,28 @@ def parse(method: str, raw: str) -> Target:
         raise Refused(400, "the request target is neither a path nor an http URI")
     host, path, query = match.groups()
     check_host(host)
+    if path is None and query is None and method == "OPTIONS":
+        return Target("", "", host)  # the asterisk, as a proxy is told it: RFC 9112, 3.2.4
     return Target(_decoded(path or "/"), query or "", host)
 
 
 @lru_cache(1024)
 def check_host(host: str) -> None:
     """Raise `Refused` unless `host` is a host name or address, with or without a port (RFC 9110, section 7.2)."""
-    if not _HOST.fullmatch(host):
+    match = _HOST.fullmatch(host)
+    if match is None or not _names_a_host(*match.groups()):
         raise Refused(400, "malformed Host")
+
+
+def _names_a_host(ipv6: str | None, name: str | None, port: str | None) -> bool:
+    if int(port or 0) > 65535:
+        return False
+    if ipv6 is None:
+        return bool(name) or port is None  # none at all is right where a URI has none; see RFC 9110, 4.2.1
+    try:
+        return bool(inet_pton(AF_INET6, ipv6))
+    except OSError:
+        return False
 
 
 def _decoded(path: str) -> str:

@@ -91,7 +91,7 @@ def test_a_body_is_refused_before_it_is_sent(limited):
     assert (answer.status, answer.interim) == (413, 0)
 
 
-@pytest.mark.parametrize("start_of_head", [b"GET /hello HT", request("/hello")[:-2], b"\r\n"])
+@pytest.mark.parametrize("start_of_head", [b"GET /hello HT", request("/hello")[:-2]])
 def test_a_slow_head_times_out(serve, start_of_head):
     with serve(options={"header_timeout": 0.5}).client() as client:
         client.send(start_of_head)
@@ -127,6 +127,28 @@ def test_an_idle_connection_is_closed_silently(serve):
         client.get("/hello")
         assert client.rest() == b""
         assert 0.2 < time.monotonic() - began < LONG / 2
+
+
+@pytest.mark.parametrize("with_the_request", [True, False])
+def test_empty_lines_begin_no_request(serve, with_the_request):
+    """A client that ends a body with one gets no 408, which it could take for the answer to its next request."""
+    with serve(options={"header_timeout": LONG, "keepalive_timeout": 0.3}).client() as client:
+        client.send(request("/hello", method="POST", body=b"x") + b"\r\n" * with_the_request)
+        assert client.answer().status == 200
+        client.send(b"\r\n" * (not with_the_request))
+        began = time.monotonic()
+        assert client.rest() == b""
+        assert time.monotonic() - began < LONG / 2
+
+
+def test_empty_lines_are_counted_however_they_come(client):
+    for _ in range(10):
+        for byte in b"\r\n" * 2:
+            client.send(bytes([byte]))
+    assert client.get("/hello").status == 200
+    for byte in b"\r\n" * 21:
+        client.send(bytes([byte]))
+    assert client.answer().status == 400
 
 
 def test_a_busy_connection_is_not_idle(serve):

@@ -180,6 +180,14 @@ def test_continue_is_not_sent_to_who_does_not_wait_for_it(client):
     assert client.answer().body == b"body"
 
 
+def test_who_has_begun_to_send_waits_for_nothing(client):
+    client.send(request("/hello", "Content-Length: 8", "Expect: 100-continue", method="POST") + b"half")
+    answer = client.answer()
+    assert (answer.status, answer.closes) == (200, False)
+    client.send(b"rest" + request("/hello"))
+    assert client.answer().status == 200
+
+
 def test_nothing_is_expected_without_a_body(client):
     assert client.get("/hello", "Expect: 100-continue").interim == 0
 
