@@ -4,6 +4,7 @@ PYTHON  ?= python3
 VENV    ?= .venv
 SEEDS   ?= 100000
 MINUTES ?= 10
+SECONDS ?= 60
 SEED    ?=
 CONFIG  ?= conf/services.yaml
 ARGS    ?=
@@ -19,7 +20,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # "compat" is a plain path in a .pth file: the default hook would be imported by every process, the launcher included.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: help run test test-versions check format simulate chaos coverage bench schema system-packages clean
+.PHONY: help run test test-versions check format simulate chaos fuzz coverage bench schema system-packages clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -54,6 +55,9 @@ simulate: $(VENV)/developer ## run the supervisor through SEEDS=100000 random hi
 
 chaos: $(VENV)/developer ## hit an installed forkd at random for MINUTES=10, reproducibly by SEED=…
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(VENV)/developer ## send broken requests to the WSGI server for SECONDS=60, reproducibly by SEED=…
+	$(BIN)/python -m tests.wsgi.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 coverage: $(VENV)/developer ## prove that the tests of the core reach each of its branches
 	$(BIN)/coverage erase

@@ -19,6 +19,7 @@ TEST = [
     "coverage>=7.6",
     "django>=5.0",  # the applications that the WSGI server is tried on
     "flask>=3.0",
+    "h11>=0.16",  # a second opinion on where a request ends
     "hypothesis>=6.100",
     "jsonschema>=4.20",  # `forkd schema` is checked against what the reader takes
     "pytest>=8.2",
