@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _MOST = 1024  # names kept; real traffic has a few dozen
+_LONGEST = 128  # bytes of one that is kept
 
 # A proxy's `HTTP_PROXY` variable would be taken for this process's own (CVE-2016-5385).
 _DROPPED = {b"proxy"}
@@ -30,6 +31,6 @@ def _learn(name: bytes) -> str | None:
         key = None
     else:
         key = _PLAIN.get(lower) or "HTTP_" + lower.decode("latin-1").upper().replace("-", "_")
-    if len(_keys) < _MOST:
+    if len(_keys) < _MOST and len(name) <= _LONGEST:
         _keys[name] = key
     return key

@@ -14,6 +14,8 @@ _ABSOLUTE = re.compile(r"https?://([^/?@]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
 # RFC 3986 has a comma in names too, but nobody has: it is what becomes of two hosts that somebody joins.
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|((?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*))(?::([0-9]{0,5}))?")
 
+_LONGEST_HOST = 1024  # characters; names of more than 255 exist nowhere
+
 
 class Target(NamedTuple):
     """A target's parts; `path` is decoded as WSGI wants it (bytes as Latin-1), `host` is of the absolute form alone."""
@@ -42,15 +44,18 @@ def parse(method: str, raw: str) -> Target:
     return Target(_decoded(path or "/"), query or "", host)
 
 
-@lru_cache(1024)
 def check_host(host: str) -> None:
     """Raise `Refused` unless `host` is a host name or address, with or without a port (RFC 9110, section 7.2)."""
-    match = _HOST.fullmatch(host)
-    if match is None or not _names_a_host(*match.groups()):
+    if len(host) > _LONGEST_HOST or not _is_host(host):
         raise Refused(400, "malformed Host")
 
 
-def _names_a_host(ipv6: str | None, name: str | None, port: str | None) -> bool:
+@lru_cache(1024)
+def _is_host(host: str) -> bool:
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return False
+    ipv6, name, port = match.groups()
     if int(port or 0) > 65535:
         return False
     if ipv6 is None:

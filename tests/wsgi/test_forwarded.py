@@ -198,9 +198,3 @@ def test_a_repeated_header_is_one_chain(client):
 def test_who_comes_by_a_unix_socket(serve, short_tmp, allowed, address):
     with serve(bind=f"unix:{short_tmp}/s", options={"forwarded_allow_ips": allowed}).client() as client:
         assert environ(client, *FORWARDED)["REMOTE_ADDR"] == address
-
-
-def test_an_ipv4_peer_of_an_ipv6_listener(serve):
-    served = serve(bind="[::]:0")
-    with Client(f"127.0.0.1:{served.address.rpartition(':')[2]}") as client:
-        assert environ(client, *FORWARDED)["REMOTE_ADDR"] == "1.2.3.4"

@@ -66,6 +66,12 @@ def test_the_number_of_headers(client, count, status):
     assert client.get("/hello", *[f"X-{index}: 1" for index in range(count)]).status == status
 
 
+@pytest.mark.parametrize(("size", "status"), [(1024, 200), (1025, 400)])
+def test_the_length_of_a_host(client, size, status):
+    client.send(f"GET /hello HTTP/1.1\r\nHost: {'a' * size}\r\n\r\n".encode())
+    assert client.answer().status == status
+
+
 @pytest.mark.parametrize(("size", "status"), [(1000, 200), (1001, 413), (10**15, 413)])
 def test_bodies_at_the_limit_and_past_it(limited, size, status):
     with limited.client() as client:
