@@ -68,7 +68,7 @@ bench: $(VENV)/bench ## measure forkd beside its peers and print the figures (AR
 	$(BIN)/python -m bench $(ARGS)
 
 system-packages: ## as root on Debian: install what the tests with a real systemd and real proxies need
-	@.ci/system-packages
+	@.ci/system-packages tests
 
 clean: ## remove the virtual environment and everything built
 	rm -rf $(VENV) $(VENV)-3.* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
@@ -89,5 +89,6 @@ $(VENV)/developer: setup.py pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/installed
 
 $(VENV)/bench: setup.py pyproject.toml | $(BIN)/python
+	@PYTHON=$(BIN)/python .ci/system-packages bench
 	$(INSTALL) $(EDITABLE) '.[bench]'
 	@touch $@ $(VENV)/installed

@@ -40,12 +40,19 @@ DEV = [
 ]
 
 BENCH = [
+    "bjoern>=3.2.2",  # compiled as it is installed
     "circus>=0.19",
     "django>=5.0",
+    "fastwsgi>=0.0.9",
+    "flask>=3.0",
+    "gevent>=24.2",  # gunicorn's workers of this name
     "granian>=2.5",
     "gunicorn>=23",
+    "packaging",  # which its gevent workers import
     "pyuwsgi>=2.0.28",
+    "setuptools<81",  # fastwsgi imports pkg_resources
     "supervisor>=4.2",
+    "waitress>=3.0",
 ]
 
 setup(

@@ -1,10 +1,10 @@
-"""`python -m bench [respawn] [status] [reload] [idle] [scale]`: measure, print Markdown; all when none is named."""
+"""`python -m bench [respawn] [status] [reload] [idle] [scale] [wsgi]`: measure, print Markdown; without a name, all."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench import figures, idle, reload, respawn, scale, status
+from bench import figures, idle, reload, respawn, scale, status, wsgi
 
 MEASURES = {
     "respawn": respawn.measure,
@@ -12,6 +12,7 @@ MEASURES = {
     "reload": reload.measure,
     "idle": idle.measure,
     "scale": scale.measure,
+    "wsgi": wsgi.measure,
 }
 
 

@@ -42,8 +42,15 @@ def connect(port: int) -> socket.socket:
 
 def ask(connection: socket.socket, keepalive: bool = False) -> Answer:
     """Send one request and read its answer; OSError for everything but a whole 200."""
+    body, close = fetch(connection, "/", keepalive)
+    pid, version, *_ = body.decode().split()
+    return Answer(int(pid), version, close)
+
+
+def fetch(connection: socket.socket, path: str, keepalive: bool = False) -> tuple[bytes, bool]:
+    """As `ask`, for any path and answer; return its body, and whether the server closes the connection."""
     wish = "keep-alive" if keepalive else "close"
-    connection.sendall(f"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: {wish}\r\n\r\n".encode())
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {wish}\r\n\r\n".encode())
     data = b""
     while (end := data.find(b"\r\n\r\n")) < 0:
         data += _receive(connection)
@@ -53,8 +60,7 @@ def ask(connection: socket.socket, keepalive: bool = False) -> Answer:
         data += _receive(connection)
     if status.split()[1] != "200":
         raise Refused(status)
-    pid, version, *_ = data[end + 4 :].decode().split()
-    return Answer(int(pid), version, headers.get("connection", "").lower() == "close")
+    return data[end + 4 :], headers.get("connection", "").lower() == "close"
 
 
 def _receive(connection: socket.socket) -> bytes:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-PEERS = ("forkd", "eventlet", "gunicorn", "granian", "pyuwsgi", "supervisor", "circus", "Django")
+PEERS = (
+    *("forkd", "eventlet", "gunicorn", "gevent", "granian", "pyuwsgi", "waitress", "bjoern", "fastwsgi"),
+    *("supervisor", "circus", "Django", "Flask"),
+)
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -21,6 +24,12 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
     print(f"\n## {title}\n")
     for row in (head, ["-" * width for width in widths], *rows):
         print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |", flush=True)
+
+
+def absent(names: Iterable[str]) -> None:
+    """Name those who are not in the table above."""
+    if told := ", ".join(names):
+        print(f"\nNot measured, since it did not install or did not serve: {told}.", flush=True)
 
 
 def milliseconds(seconds: float | None) -> str:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from bench.client import ask_once
+from bench.client import connect, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -117,12 +117,14 @@ def processes() -> list[Peer]:
     ]
 
 
-def measured(chosen: Iterable[Peer], workers: int, measure: Callable[[Peer, Running], T]) -> list[tuple[Peer, T]]:
+def measured(
+    chosen: Iterable[Peer], workers: int, measure: Callable[[Peer, Running], T], app: str = HEAVY
+) -> list[tuple[Peer, T]]:
     """Return what `measure` finds of each peer; one that is not installed or does not serve is told of and left out."""
     found = []
     for peer in chosen:
         try:
-            with running(peer, workers) as server:
+            with running(peer, workers, app) as server:
                 found.append((peer, measure(peer, server)))
         except (NotServing, FileNotFoundError) as problem:
             print(f"{peer.name}: {problem}", file=sys.stderr)
@@ -130,19 +132,25 @@ def measured(chosen: Iterable[Peer], workers: int, measure: Callable[[Peer, Runn
 
 
 @contextlib.contextmanager
-def running(peer: Peer, workers: int) -> Iterator[Running]:
-    """Start a peer, yield once it answers, and end it with all its processes."""
+def running(peer: Peer, workers: int, app: str = HEAVY) -> Iterator[Running]:
+    """Start a peer with an application, yield once it answers, and end it with all its processes."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         work = Path(name)
         words = {"work": name, "root": ROOT, "python": sys.executable, "port": _free_port(), "workers": workers}
-        words |= {"app": HEAVY, "config": work / "config"}
+        words |= {"app": app, "config": work / "config"}
         (work / "config").write_text(peer.config.format(**words) if peer.config else "", "utf-8")
         (work / "version").write_text("0", "utf-8")
         argv = [word.format(**words) for word in peer.command]
         environment = {**os.environ, "BENCH_VERSION": str(work / "version"), "PYTHONPATH": str(ROOT)}
         with (work / "output").open("wb") as output:
+            # In a session of its own, as forkd's workers are anyway: the kernel shares the processors out by sessions.
             process = subprocess.Popen(
-                [BIN / argv[0], *argv[1:]], stdout=output, stderr=output, env=environment, cwd=ROOT, process_group=0
+                [BIN / argv[0], *argv[1:]],
+                stdout=output,
+                stderr=output,
+                env=environment,
+                cwd=ROOT,
+                start_new_session=True,
             )
         try:
             _await_answer(process, int(str(words["port"])), work)
@@ -162,7 +170,8 @@ def _await_answer(process: subprocess.Popen[bytes], port: int, work: Path) -> No
     deadline = time.monotonic() + 60
     while True:
         try:
-            ask_once(port)
+            with connect(port) as connection:
+                fetch(connection, "/")
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
                 message = f"it does not serve:\n{(work / 'output').read_text('utf-8', 'replace')[-3000:]}"
