@@ -69,6 +69,7 @@ class _Borrowed(Waker):
 
     def borrow(self) -> None:
         self.install(_TAKEN)
+        self.overhear(signal.SIGUSR1)
 
     def give_back(self) -> None:
         signal.set_wakeup_fd(self._wakeup_before)

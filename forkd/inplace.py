@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from typing import TYPE_CHECKING
 
 from forkd import assembly, bounds, config, interpreter, log, logs, process, secret_files, threadgroup
 from forkd.errors import ForkdError
 from forkd.launcher import ServiceLauncher
+from forkd.signals import do_nothing_on
 
 if TYPE_CHECKING:
     from forkd.core.spec import ServiceSpec
@@ -28,6 +30,7 @@ def run(path: str, name: str) -> None:
         raise ForkdError(f"no service is named {name!r} in {path}; there are: {names}")
     if not interpreter.is_own(spec.python):
         raise ForkdError(f"{name} has its own interpreter: {spec.python} -m forkd run -c {path} {name}")
+    do_nothing_on(signal.SIGUSR1)
     log.share(read.log_level, read.log_format)
     _become(spec, read.runtime_dir)
     threadgroup.prepare(spec.concurrency)

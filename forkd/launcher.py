@@ -119,9 +119,10 @@ class ServiceLauncher(Launcher):
         return self._here
 
     def _heed(self, here: _Here, number: int) -> None:
-        if number == signal.SIGHUP:
+        if number in {signal.SIGHUP, signal.SIGUSR1}:
             for service in self._services:
-                here.group.try_thread(service.reset)  # None when many resets hang: this thread must not
+                # None when many of them hang: this thread must not.
+                here.group.try_thread(service.reset if number == signal.SIGHUP else service.server.reopen)
         else:
             self._ask_to_stop(here, graceful=number != signal.SIGQUIT and not self._stopping)
 

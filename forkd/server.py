@@ -43,3 +43,6 @@ class Server(PeriodicTasks):
 
     def reset(self) -> None:
         """Re-read what may have changed outside (certificates, log files, tuning) without a restart; called on HUP."""
+
+    def reopen(self) -> None:
+        """Open log files anew, which somebody has renamed to begin others; called on USR1."""

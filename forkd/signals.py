@@ -19,11 +19,12 @@ class Signals:
     One per process, used from its main thread, where Python runs the handlers.
     """
 
-    __slots__ = ("_noted", "_numbers", "_read", "_write")
+    __slots__ = ("_noted", "_numbers", "_overheard", "_read", "_write")
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._numbers: set[int] = set()
+        self._overheard: set[int] = set()
         self._noted: dict[int, None] = {}  # ordered
 
     def install(self, numbers: Iterable[int]) -> None:
@@ -34,6 +35,10 @@ class Signals:
             self._numbers.add(number)
             signal.signal(number, self._note)
 
+    def overhear(self, number: int) -> None:
+        """Give this one too, and leave it to whoever handles it, now or later; it is not heard where no Python does."""
+        self._overheard.add(number)
+
     def fileno(self) -> int:
         """Give the descriptor that is readable when `take` has something to give."""
         return self._read
@@ -41,8 +46,8 @@ class Signals:
     def take(self) -> list[int]:
         """Give the signals that came since the last call, each once, in the order in which they were noted."""
         with contextlib.suppress(BlockingIOError):
-            while posix.read(self._read, 4096):
-                pass
+            while told := posix.read(self._read, 4096):  # the number of each signal for which Python has a handler
+                self._noted.update(dict.fromkeys(self._overheard.intersection(told)))
         # The byte comes before the handler has run. This call blocks nothing, and lets every handler that is due run.
         signal.pthread_sigmask(signal.SIG_BLOCK, ())
         noted, self._noted = self._noted, {}
@@ -72,6 +77,16 @@ class Signals:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._noted[number] = None
+
+
+def do_nothing_on(*numbers: int) -> None:
+    """Have these signals do no harm. They are not ignored: programs that this process runs would inherit that."""
+    for number in numbers:
+        signal.signal(number, _nothing)
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    pass
 
 
 @contextlib.contextmanager

@@ -128,6 +128,7 @@ def _start(birth: Birth, build: Callable[[], Service], signals: Signals, vitals:
     service.adopt(to_inherit)
     # Until here a signal ends the worker at once, for it serves nobody. From here on it is heeded when all is started.
     signals.install((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
+    signals.overhear(signal.SIGUSR1)
     service.start()
     return service
 
@@ -162,7 +163,9 @@ def _serve(service: Service, signals: Signals, vitals: Vitals, to: Channel) -> N
             if number == signal.SIGQUIT and stopping:
                 return
             if number == signal.SIGHUP:
-                own.add_loop(_reset, service)
+                own.add_loop(_try, service.reset)
+            elif number == signal.SIGUSR1:
+                own.add_loop(_try, service.server.reopen)
             elif not stopping:  # a second TERM, or a terminal's INT beside it, changes nothing
                 stopping = True
                 own.add_loop(_stop, service, number != signal.SIGQUIT, to)
@@ -183,11 +186,11 @@ def _stop(service: Service, graceful: bool, to: Channel) -> None:
     service.stop(graceful=graceful)
 
 
-def _reset(service: Service) -> None:
+def _try(change: Callable[[], None]) -> None:
     try:
-        service.reset()
+        change()
     except Exception:  # noqa: BLE001 -- whatever the service's code raises
-        _log.exception("reset failed; the service goes on as it was")
+        _log.exception("%s failed; the service goes on as it was", change.__name__)
 
 
 def _users_part(error: BaseException) -> TracebackType | None:

@@ -18,13 +18,13 @@ from forkd.channel import PROTOCOL
 from forkd.config import decode
 from forkd.core.commands import STACKS
 from forkd.errors import ChannelClosed, ProtocolError
+from forkd.signals import do_nothing_on
 from forkd.undertaker import Undertaker
 from forkd.zygote import Life, Zygote, open_listeners
 from forkd.zygote.forking import keep_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
     from forkd.channel import Channel
     from forkd.core.spec import ServiceSpec
@@ -38,7 +38,7 @@ _LAST_MOMENT = 5  # seconds that exit functions of the service's code may take
 def live(upper: Channel, load: Callable[[ServiceSpec], Callable[[], Service]]) -> int:
     """Be a zygote, `load` being how it comes by its service; give the exit code."""
     process.dump_stacks_on_abort()
-    _do_nothing_on(*_FOR_WORKERS, *_HARMLESS)
+    do_nothing_on(*_FOR_WORKERS, *_HARMLESS)
     try:
         life = _receive_life(upper)
     except ChannelClosed:
@@ -126,18 +126,8 @@ def _import(life: Life, load: Callable[[ServiceSpec], Callable[[], Service]]) ->
         rehearsal.prepare(spec.concurrency)
         logs.to_stderr(f"{spec.name} zygote")
     # Whatever the code has done about them: the zygote reaps its forks itself.
-    _do_nothing_on(*_FOR_WORKERS)
+    do_nothing_on(*_FOR_WORKERS)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # From now on the channel's end says it; one that somebody has stopped would not see that.
     process.die_with_parent(signal.SIGCONT)
     return build
-
-
-def _do_nothing_on(*numbers: int) -> None:
-    # Not SIG_IGN, which programs that the code runs would inherit.
-    for number in numbers:
-        signal.signal(number, _nothing)
-
-
-def _nothing(_number: int, _frame: FrameType | None) -> None:
-    pass

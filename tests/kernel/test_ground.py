@@ -43,6 +43,23 @@ def test_nothing_is_lost_in_a_storm(signals):
     assert signals.take() == []
 
 
+def test_a_signal_that_is_overheard_keeps_its_handler(signals):
+    heard = []
+    signals.install({signal.SIGTERM})
+    signals.overhear(signal.SIGUSR1)
+    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGUSR1)
+        signals.wake()
+        assert sorted(signals.take()) == [signal.SIGUSR1, signal.SIGTERM]
+        assert signals.take() == []
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1] * 2
+
+
 def test_children_that_are_signalled_at_once_never_reach_their_parent(signals):
     signals.install({signal.SIGTERM, signal.SIGHUP})
     for count in range(1000):

@@ -36,6 +36,10 @@ class Signalled(Server):
         self.notes.append("reset")
         self.next()
 
+    def reopen(self) -> None:
+        self.notes.append("reopen")
+        self.next()
+
 
 def handlers() -> list[object]:
     return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)]
@@ -198,6 +202,18 @@ def test_an_exception_out_of_the_wait_stops_the_services(engine):
         run(server, engine=engine)
     assert server.notes == ["reset", "give up"]
     assert handlers() == before
+
+
+def test_usr1_opens_log_files_anew_beside_the_scripts_own_handler(engine):
+    heard = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    try:
+        server = Signalled(signal.SIGUSR1, signal.SIGTERM)
+        run(server, engine=engine)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert server.notes == ["reopen", "drain"]
+    assert heard == [signal.SIGUSR1]
 
 
 def test_a_handler_of_the_users_own_is_given_back(engine):
