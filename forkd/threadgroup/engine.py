@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import select
     from collections.abc import Callable
     from types import FrameType
 
@@ -32,6 +33,12 @@ def passes(error: BaseException) -> bool:
     greenlet = sys.modules.get("greenlet")
     killed = greenlet is not None and isinstance(error, greenlet.GreenletExit)
     return killed or isinstance(error, (Stopped, KeyboardInterrupt))
+
+
+def is_ready(poller: select.poll, fd: int, events: int) -> bool:
+    """Tell by a new `poller`, for eventlet hides what makes one, whether `fd` is ready now, or has failed."""
+    poller.register(fd, events)
+    return bool(poller.poll(0))
 
 
 class Event(Protocol):
@@ -137,6 +144,10 @@ class Engine(ABC):
     @abstractmethod
     def wait_readable(self, fd: int, timeout: float | None = None) -> bool:
         """Wait until `fd` can be read or has failed, at most `timeout` seconds; return whether. Raise `Stopped`."""
+
+    @abstractmethod
+    def is_writable(self, fd: int) -> bool:
+        """Tell whether `fd` takes something at this moment, or has failed; never waits."""
 
 
 class Task:

@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from forkd.errors import ForkdError
-from forkd.threadgroup.engine import Engine, Stopped, Task, Thread
+from forkd.threadgroup.engine import Engine, Stopped, Task, Thread, is_ready
 
 with warnings.catch_warnings():
     # Its banner says that it is in maintenance: true, and no business of those who operate a service.
@@ -259,10 +259,12 @@ class EventletEngine(Engine):
             eventlet.hubs.trampoline(fd, read=True, timeout=timeout, timeout_exc=_NotReadable)
         except _NotReadable:
             # The hub looks at its timers first: what came in the same moment has not been seen.
-            poll = _select.poll()
-            poll.register(fd, _select.POLLIN | _select.POLLPRI)
-            return bool(poll.poll(0))
+            return is_ready(_select.poll(), fd, _select.POLLIN | _select.POLLPRI)
         return True
+
+    def is_writable(self, fd: int) -> bool:
+        """As in `Engine`."""
+        return is_ready(_select.poll(), fd, _select.POLLOUT)
 
 
 class _NotReadable(BaseException):

@@ -30,9 +30,9 @@ class ThreadGroup:
     thread can still beat, tick and accept.
 
     `event() -> Event`, `sleep(seconds)` and `wait_readable(fd, timeout=None) -> bool` are the engine's waits: usable
-    in any of its threads, and in the process's main one. `stopping` is set by every `stop`, graceful or not: what
-    runs in rounds looks at it between two. `slots` are the places for threads within `limit`; a loop that does the work
-    of a thread takes one for that time.
+    in any of its threads, and in the process's main one; `is_writable(fd) -> bool` never waits. `stopping` is set by
+    every `stop`, graceful or not: what runs in rounds looks at it between two. `slots` are the places for threads
+    within `limit`; a loop that does the work of a thread takes one for that time.
     """
 
     def __init__(self, engine: Engine, limit: int) -> None:
@@ -41,6 +41,7 @@ class ThreadGroup:
         self.event = engine.event
         self.sleep = engine.sleep
         self.wait_readable = engine.wait_readable
+        self.is_writable = engine.is_writable
         self.stopping = engine.event()
         self._engine = engine
         self.slots = engine.slots(limit)

@@ -10,7 +10,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from forkd.errors import ForkdError
-from forkd.threadgroup.engine import Engine, Stopped, Task, Thread, is_patched
+from forkd.threadgroup.engine import Engine, Stopped, Task, Thread, is_patched, is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,6 +214,10 @@ class NativeEngine(Engine):
         if me is not None:
             me.hear()
         return bool(ready)
+
+    def is_writable(self, fd: int) -> bool:
+        """As in `Engine`."""
+        return is_ready(select.poll(), fd, select.POLLOUT)
 
 
 def _park(changed: threading.Condition, ready: Callable[[], bool], timeout: float | None) -> bool:

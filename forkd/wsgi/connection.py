@@ -118,7 +118,7 @@ class Connection:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            raise self._lost(str(error)) from error
+            raise self._lost(str(error), len(data)) from error
         if sent != len(data):
             self._send_rest(memoryview(data)[sent:])
         self._moved(len(data))
@@ -126,13 +126,13 @@ class Connection:
     def _send_rest(self, rest: memoryview) -> None:
         while rest:
             if not self.engine.wait(self, write=True, timeout=STALL_TIMEOUT):
-                raise self._lost("it does not take the response")
+                raise self._lost("it does not take the response", len(rest))
             try:
                 rest = rest[self.sock.send(rest) :]
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise self._lost(str(error)) from error
+                raise self._lost(str(error), len(rest)) from error
 
     def _moved(self, size: int) -> None:
         self.moved += size
@@ -140,6 +140,6 @@ class Connection:
             self.moved = 0
             self.engine.wait(self, write=False, timeout=0)
 
-    def _lost(self, cause: str) -> ClientGone:
+    def _lost(self, cause: str, unsent: int = 0) -> ClientGone:
         self.gone = True
-        return ClientGone(f"the client is gone: {cause}")
+        return ClientGone(f"the client is gone: {cause}", unsent)

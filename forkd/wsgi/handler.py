@@ -13,13 +13,14 @@ from forkd.scoreboard import Board
 from forkd.threadgroup import Stopped
 from forkd.wsgi.body import body_of
 from forkd.wsgi.fields import CLOCK, NO_FIELDS
-from forkd.wsgi.refusal import BodyRefused, ClientGone, page
+from forkd.wsgi.refusal import BodyRefused, ClientGone, page, text
 from forkd.wsgi.response import DISCARDED, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from forkd.overruns import Overruns
+    from forkd.wsgi.access_log import AccessLog
     from forkd.wsgi.connection import Connection
     from forkd.wsgi.engine import Loop
     from forkd.wsgi.head import Request
@@ -39,9 +40,17 @@ _KEEP, _CLOSE, _CUT = range(3)
 class Handler:
     """Runs the application for one request after another, of any connection, in any number of threads at once."""
 
-    def __init__(self, app: Application, options: Options, board: Board, overruns: Overruns | None) -> None:
+    def __init__(
+        self,
+        app: Application,
+        options: Options,
+        board: Board,
+        overruns: Overruns | None,
+        access_log: AccessLog | None,
+    ) -> None:
         self._app = app
         self._overruns = overruns
+        self._access_log = access_log
         self._body_limit = options.body_limit
         self._board = board
         self._unseen = Board()  # which counts what is asked at the private listener: it is none of the service's work
@@ -68,9 +77,13 @@ class Handler:
         try:
             ending, failed = self._run(conn, request, response)
         finally:
-            row.finished(time.monotonic() - began, failed)
+            seconds = time.monotonic() - began
+            row.finished(seconds, failed)
             if overruns is not None:
                 overruns.end(number)
+            if self._access_log is not None and not conn.private:
+                whole = ending != _CUT and (response.begun or not failed)
+                self._access_log.served(request, response, began, seconds, failed=not whole)
             if ending == _KEEP and conn.buffer:
                 self._loop.call(self._resume, conn)
             elif ending == _KEEP:
@@ -109,8 +122,9 @@ class Handler:
     ) -> tuple[int, bool]:
         """Tell the client, as far as that is possible, and the log that a request has failed."""
         refusal = response.body.failure
-        if _is_of_a_lost_client(error):
+        if (gone := _lost_client(error)) is not None:
             _log.debug("%s: the client is gone", _name(request))
+            response.sent = max(0, response.sent - gone.unsent)
             return _CUT, False
         if not isinstance(refusal, BodyRefused):
             _log.error("%s failed", _name(request), exc_info=error)
@@ -123,6 +137,7 @@ class Handler:
             conn.send(page(status, CLOCK.block(NO_FIELDS)))
         except ClientGone:
             return _CUT, True
+        response.code, response.sent = status, len(text(status))
         return _CLOSE, status == 500
 
     def _close(self, conn: Connection, request: Request) -> None:
@@ -140,11 +155,11 @@ class Handler:
         self._connections.close(conn)
 
 
-def _is_of_a_lost_client(error: BaseException | None) -> bool:
-    """Return whether an error is, or came while handling, that the client is gone: no fault of the application."""
+def _lost_client(error: BaseException | None) -> ClientGone | None:
+    """Return the loss of a client that an error is, or came while handling: no fault of the application."""
     while error is not None and not isinstance(error, ClientGone):
         error = error.__cause__ or error.__context__
-    return error is not None
+    return error
 
 
 def _is_quiet(conn: Connection) -> bool:

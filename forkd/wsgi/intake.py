@@ -20,6 +20,7 @@ from forkd.wsgi.head import HeadParser, check_partial
 from forkd.wsgi.refusal import Refused, page
 
 if TYPE_CHECKING:
+    from forkd.wsgi.access_log import AccessLog
     from forkd.wsgi.connection import Connection
     from forkd.wsgi.connections import Connections
     from forkd.wsgi.engine import Engine
@@ -39,9 +40,12 @@ class Intake:
     Before the first head it reads the PROXY header of a connection that owes one.
     """
 
-    def __init__(self, engine: Engine, options: Options, connections: Connections) -> None:
+    def __init__(
+        self, engine: Engine, options: Options, connections: Connections, access_log: AccessLog | None
+    ) -> None:
         self.connections = connections
         self.proxies = Proxies(options.forwarded_allow_ips)
+        self._access_log = access_log
         self._engine = engine
         self._header_timeout = options.header_timeout or math.inf
         self._options = options
@@ -64,7 +68,7 @@ class Intake:
     def expire(self, conn: Connection) -> None:
         """End a connection whose deadline has passed."""
         if conn.state == HEAD:
-            if self._refuse(conn, 408):
+            if self._refuse(conn, 408, conn.buffer):
                 self._engine.loop.watch(conn)
         elif conn.state == LINGER:
             self.connections.close(conn)
@@ -114,7 +118,7 @@ class Intake:
             header = proxy.parse(received)
         except proxy.HeaderRefused as refused:
             if refused.http:
-                return self._refuse(conn, 400)
+                return self._refuse(conn, 400, received)
             self.connections.close(conn)
             return False
         if header is None:
@@ -133,7 +137,7 @@ class Intake:
         assert buffer is not None  # noqa: S101 -- for the type checker
         blank = len(_BLANK_LINES.match(buffer)[0])  # type: ignore[index]  # it matches anything
         if blank > _MOST_BLANK:
-            return self._refuse(conn, 400)
+            return self._refuse(conn, 400, buffer)
         if blank == len(buffer):
             return self._stay_idle(conn)
         del buffer[:blank]
@@ -145,7 +149,7 @@ class Intake:
         try:
             check_partial(buffer, self._options)
         except Refused as refused:
-            return self._refuse(conn, refused.status)
+            return self._refuse(conn, refused.status, buffer)
         if conn.state != HEAD:
             conn.deadline = time.monotonic() + self._header_timeout
             conn.state = HEAD
@@ -162,24 +166,32 @@ class Intake:
         try:
             request = self._parser.parse(head, conn.prepared)
         except Refused as refused:
-            return self._refuse(conn, refused.status)
+            return self._refuse(conn, refused.status, head)
         environ = request.environ
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = conn.peer
-        if "HTTP_X_FORWARDED_FOR" in environ or "HTTP_X_FORWARDED_PROTO" in environ:
-            if conn.believed is None:
-                conn.believed = conn.peer[0] in self.proxies
-            if conn.believed:
-                self.proxies.interpret(environ)
+        if ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_X_FORWARDED_PROTO" in environ) and self._believes(conn):
+            self.proxies.interpret(environ)
+        if self._access_log is not None:
+            sent = environ.get("HTTP_X_REQUEST_ID", "")
+            environ["forkd.request_id"] = self._access_log.ids.of(sent if sent and self._believes(conn) else "")
         conn.request = request
         conn.deadline = math.inf
         conn.state = BUSY
         self._engine.crew.submit(conn)
         return False
 
-    def _refuse(self, conn: Connection, status: int) -> bool:
-        """Answer with an error of the server's own, and no more requests; return whether to watch the connection."""
+    def _believes(self, conn: Connection) -> bool:
+        """Return whether who speaks on a connection is believed what it says of its own clients and their requests."""
+        if conn.believed is None:
+            conn.believed = conn.peer[0] in self.proxies
+        return conn.believed
+
+    def _refuse(self, conn: Connection, status: int, start: bytes | bytearray | None) -> bool:
+        """Answer a head, or its start, with an error of ours, and no more requests; return whether to watch on."""
         with suppress(OSError):  # a client that takes not even this gets nothing
             conn.sock.send(page(status, CLOCK.block(NO_FIELDS)))
+        if self._access_log is not None and not conn.private:
+            self._access_log.refused(conn, status, start or b"")
         return self.connections.linger(conn)
 
 

@@ -18,16 +18,27 @@ class BodyRefused(Refused, OSError):
 
 
 class ClientGone(ConnectionError):
-    """The client closed its connection in the middle of a request or of its answer."""
+    """The client closed its connection in the middle of a request or of its answer.
+
+    `unsent`: so many bytes of what was being sent are left.
+    """
+
+    def __init__(self, cause: str, unsent: int = 0) -> None:
+        super().__init__(cause)
+        self.unsent = unsent
+
+
+def text(status: int) -> bytes:
+    """Return the body of a page."""
+    return f"{status} {HTTPStatus(status).phrase}\n".encode()
 
 
 def page(status: int, head: bytes) -> bytes:
     """Return a whole response that says no more than its status; `head` is the block of Date and Server."""
-    phrase = HTTPStatus(status).phrase
-    body = f"{status} {phrase}\n".encode()
+    body = text(status)
     return b"HTTP/1.1 %d %b\r\n%bContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (
         status,
-        phrase.encode(),
+        HTTPStatus(status).phrase.encode(),
         head,
         len(body),
         body,

@@ -24,8 +24,9 @@ DISCARDED = 65536  # bytes of an unread body that are taken off a connection to 
 class Response:
     """Frames what an application answers; nothing is sent before its first byte of body is known (PEP 3333).
 
-    `begun`: bytes have been sent, so no other answer can be given. `keep_alive`: the connection may be used again
-    after it. `truncated`: it ended with fewer or more bytes than its Content-Length promised.
+    `begun`: bytes have been sent, so no other answer can be given. `code`: the status, once the kernel has it;
+    `sent`: bytes of the body that went to it. `keep_alive`: the connection may be used again after it. `truncated`: it
+    ended with fewer or more bytes than its Content-Length promised.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Response:
         "code",
         "delimited_by_close",
         "keep_alive",
+        "sent",
         "truncated",
     )
 
@@ -56,7 +58,8 @@ class Response:
         self._mute = False  # no body may be sent: HEAD, 204, 304
         self._left: int | None = None  # bytes that Content-Length still promises
         self.begun = False
-        self.code = 0  # the status, once it has begun
+        self.code = 0
+        self.sent = 0
         self.delimited_by_close = False
         self.truncated = False
         self.keep_alive = request.keep_alive
@@ -119,12 +122,12 @@ class Response:
         head = b"".join((line, CLOCK.block(given), given.block, framing, connection, b"\r\n"))
         self.body.answered = True
         self.begun = True
-        self.code = code
         first = b"" if self._mute or not data else self._framed(data)
         if len(first) <= _COPIED:
-            self._conn.send(head + first)
-        else:
-            self._conn.send(head)
+            head, first = head + first, b""
+        self._conn.send(head)
+        self.code = code
+        if first:
             self._conn.send(first)
 
     def _frame(self, declared: int | None, known: int | None, code: int) -> bytes:
@@ -157,15 +160,13 @@ class Response:
         return b"" if self._request.http11 else b"Connection: keep-alive\r\n"
 
     def _framed(self, data: bytes) -> bytes:
-        if self._chunked:
-            return b"%x\r\n%b\r\n" % (len(data), data)
-        if self._left is None:
-            return data
-        if len(data) > self._left:
-            self.truncated = True
-            data = data[: self._left]
-        self._left -= len(data)
-        return data
+        if self._left is not None:
+            if len(data) > self._left:
+                self.truncated = True
+                data = data[: self._left]
+            self._left -= len(data)
+        self.sent += len(data)
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
 
     def _end(self) -> None:
         if self._chunked:

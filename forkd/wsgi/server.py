@@ -9,6 +9,7 @@ from forkd import __version__, sockets
 from forkd.errors import ForkdError
 from forkd.overruns import watched
 from forkd.server import Server as BaseServer
+from forkd.wsgi.access_log import AccessLog
 from forkd.wsgi.connections import Connections
 from forkd.wsgi.engine import Reception
 from forkd.wsgi.entrance import Entrance
@@ -44,12 +45,13 @@ class Server(BaseServer):
         self.app = app
         self.bind = (bind,) if isinstance(bind, str) else tuple(bind)
         self.options = options or Options()
+        self._access_log: AccessLog | None = None
         self._listeners: list[Listener] = []
         self._engine: Engine | None = None
         self._stopped = False
 
     def init(self, service: Service) -> None:
-        """Open the listeners; raise `ForkdError` when an address cannot be had."""
+        """Open the listeners and the access log; raise `ForkdError` when an address or the file cannot be had."""
         super().init(service)
         if not self.bind:
             raise ForkdError("a WSGI server needs an address to listen on: bind")
@@ -59,6 +61,8 @@ class Server(BaseServer):
             self._listeners.append(Listener(sock, common))
         if (private := service.listeners.get(sockets.PRIVATE)) is not None:
             self._listeners.append(Listener(private, common, private=True))
+        if self.options.access_log.file:
+            self._access_log = AccessLog(self.options.access_log, service)
 
     def start(self) -> None:
         """Begin to accept connections."""
@@ -69,10 +73,10 @@ class Server(BaseServer):
         self._group = group
         self._empty = group.event()
         overruns = watched(service, "request")
-        handler = Handler(self.app, self.options, service.board, overruns)
+        handler = Handler(self.app, self.options, service.board, overruns, self._access_log)
         engine = self._engine = engine_of(group.concurrency)(group, handler.serve)
         self._connections = Connections(engine.loop, self.options, self._empty)
-        intake = Intake(engine, self.options, self._connections)
+        intake = Intake(engine, self.options, self._connections, self._access_log)
         self._entrance = Entrance(engine, self.options, intake)
         handler.settle(engine.loop, intake)
         engine.loop.start(Reception(self._entrance.acceptable, intake.readable, self._entrance.sweep))
@@ -96,6 +100,22 @@ class Server(BaseServer):
         if not self._stopped:
             self._stopped = True
             self._end(self._engine)
+            if self._access_log is not None:
+                self._access_log.flush(0)
+
+    def wait(self) -> None:
+        """As in `forkd.Server`: by now every line of the access log is noted that ever will be."""
+        if self._access_log is not None:
+            self._access_log.close()
+
+    def reset(self) -> None:
+        """Open the access log anew."""
+        self.reopen()
+
+    def reopen(self) -> None:
+        """As in `forkd.Server`."""
+        if self._access_log is not None:
+            self._access_log.reopen()
 
     def _drain(self) -> None:
         """In the loop: take nothing new."""

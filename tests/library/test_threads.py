@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import posix
@@ -323,6 +324,19 @@ def test_an_event_wakes_all_and_stays_set(engine):
     assert event.wait()
     assert event.wait(0)
     assert event.is_set()
+
+
+def test_is_writable(engine):
+    group = threadgroup.create(engine)
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    assert group.is_writable(writer)
+    with contextlib.suppress(BlockingIOError):
+        while posix.write(writer, bytes(4096)):
+            pass
+    assert not group.is_writable(writer)
+    os.close(reader)
+    assert group.is_writable(writer), "that it has failed is learned by writing"
+    os.close(writer)
 
 
 def test_wait_readable(engine):

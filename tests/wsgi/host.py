@@ -30,7 +30,7 @@ from wsgiref.validate import validator
 
 from forkd import scoreboard, sockets
 from forkd.service import Inheritance, Service
-from forkd.wsgi import Options, Server
+from forkd.wsgi import AccessLogSpec, Options, Server
 from tests.wsgi import apps
 
 LONGEST = 600.0  # seconds, of all tests that share it; one that hangs says where
@@ -81,6 +81,7 @@ def serve(engine: str, order: dict[str, Any], listeners: dict[str, socket.socket
     if order["validate"]:
         app = validator(app)
     options = Options(**order["options"])
+    options = options._replace(access_log=AccessLogSpec(*options.access_log))
     server = Server(app, order["bind"], options=options)
     service = Service(server, concurrency=engine, **order["service"])
     if order["private"]:

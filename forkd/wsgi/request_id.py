@@ -1,0 +1,21 @@
+"""Request ids: a proxy's, where it is believed, else one of ours; no two of ours are alike, of whatever host."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+
+_GOOD = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
+
+
+class RequestIds:
+    """Makes them: 8 random bytes of this worker in hex, and how many it has made."""
+
+    def __init__(self) -> None:
+        self._worker = os.urandom(8).hex()
+        self._count = itertools.count(1)  # one step of which no other thread interrupts
+
+    def of(self, sent: str) -> str:
+        """Return the id that a proxy which is believed has `sent` along, if it is a good one, or a new one."""
+        return sent if _GOOD.fullmatch(sent) else f"{self._worker}-{next(self._count):x}"
