@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from forkd.overruns import Overruns
     from forkd.wsgi.access_log import AccessLog
+    from forkd.wsgi.body import Body, NoBody
     from forkd.wsgi.connection import Connection
     from forkd.wsgi.engine import Loop
     from forkd.wsgi.head import Request
@@ -91,7 +92,7 @@ class Handler:
             elif ending == _CUT:
                 self._cut(conn, response)
             else:
-                self._close(conn, request)
+                self._close(conn, request, body)
 
     def _run(self, conn: Connection, request: Request, response: Response) -> tuple[int, bool]:
         """Return what becomes of the connection, and whether the application failed."""
@@ -140,9 +141,9 @@ class Handler:
         response.code, response.sent = status, len(text(status))
         return _CLOSE, status == 500
 
-    def _close(self, conn: Connection, request: Request) -> None:
+    def _close(self, conn: Connection, request: Request, body: Body | NoBody) -> None:
         """End a connection so that the client gets all of the response."""
-        if not request.keep_alive and not conn.buffer and _is_quiet(conn):
+        if not request.keep_alive and body.finished and not conn.buffer and _is_quiet(conn):
             self._connections.close(conn)
         else:
             self._connections.linger_on(conn)

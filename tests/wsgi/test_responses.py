@@ -244,14 +244,16 @@ def test_requests_are_counted(serve):
     until(lambda: served.counters()["in_flight"] == 0)
 
 
-def test_an_answer_before_the_end_of_the_body_is_received(client):
+@pytest.mark.parametrize("sent", [0, 2000000])
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+def test_an_answer_before_the_end_of_the_body_is_received(client, connection, sent):
     """A client that still sends must be able to read the answer: no reset may overtake it."""
-    client.send(request("/hello", "Content-Length: 4000000", method="POST"))
-    client.send(b"x" * 2000000)
+    client.send(request("/hello", "Content-Length: 4000000", f"Connection: {connection}", method="POST"))
+    client.send(b"x" * sent)
     answer = client.answer()
     assert answer.status == 200
     assert answer.closes
-    client.send(b"x" * 2000000)
+    client.send(b"x" * (4000000 - sent))
     assert client.rest() == b""
 
 
