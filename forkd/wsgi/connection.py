@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any, Protocol
 
 from forkd.wsgi.refusal import BodyRefused, ClientGone
@@ -125,14 +128,28 @@ class Connection:
 
     def _send_rest(self, rest: memoryview) -> None:
         while rest:
-            if not self.engine.wait(self, write=True, timeout=STALL_TIMEOUT):
-                raise self._lost("it does not take the response", len(rest))
+            self._await_room(len(rest))
             try:
                 rest = rest[self.sock.send(rest) :]
             except BlockingIOError:
                 continue
             except OSError as error:
                 raise self._lost(str(error), len(rest)) from error
+
+    def _await_room(self, unsent: int) -> None:
+        """Wait until the kernel takes more of the response, of which so many bytes are left.
+
+        It holds megabytes of it and says so only when a third has gone, which a slow client may need long for.
+        """
+        left = self._untaken()
+        while not self.engine.wait(self, write=True, timeout=STALL_TIMEOUT):
+            before, left = left, self._untaken()
+            if left >= before:
+                raise self._lost("it does not take the response", unsent)
+
+    def _untaken(self) -> int:
+        """Return the bytes that the kernel holds and the client's has not acknowledged (tcp(7), SIOCOUTQ)."""
+        return int.from_bytes(ioctl(self.fd, TIOCOUTQ, bytes(4)), sys.byteorder)
 
     def _moved(self, size: int) -> None:
         self.moved += size

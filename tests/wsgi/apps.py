@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 GATES: dict[str, threading.Event] = {}
 CLOSED: list[str] = []
+HOARD: list[int] = []
 
 TEXT = [("Content-Type", "text/plain")]
 
@@ -262,8 +264,29 @@ def ticking(environ, start):
     return [str(total).encode()]
 
 
+def clock(environ, start):
+    """Send a line with the time every 10 ms until the gate is opened."""
+    start("200 OK", TEXT)
+
+    def answer():
+        while not gate(argument(environ)).wait(0.01):
+            yield f"{time.monotonic()}\n".encode()
+
+    return answer()
+
+
+def hoard(environ, start):
+    """Take so many descriptors, until the next call."""
+    while HOARD:
+        os.close(HOARD.pop())
+    HOARD.extend(os.dup(0) for _ in range(int(argument(environ))))
+    start("200 OK", TEXT)
+    return [b"mine"]
+
+
 VIEWS = {
     "await-held": await_held,
+    "clock": clock,
     "closed": closed,
     "closing": closing,
     "echo": echo,
@@ -280,6 +303,7 @@ VIEWS = {
     "header": header,
     "held": held,
     "hello": hello,
+    "hoard": hoard,
     "lines": lines,
     "never-start": never_start,
     "open": open_gate,

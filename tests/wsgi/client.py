@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import socket
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+if TYPE_CHECKING:
+    import ssl
 
 TIMEOUT = 20.0
 
@@ -22,18 +25,17 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """One connection, from an address of this machine if one is given."""
+    """One connection, over TLS where there is a context, from an address of this machine if one is given.
 
-    def __init__(self, address: str, source: str = "") -> None:
-        if address.startswith("unix:"):
-            self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(TIMEOUT)
-            self.sock.connect(address[len("unix:") :])
-        else:
-            host, _, port = address.rpartition(":")
-            source_address = (source, 0) if source else None
-            self.sock = socket.create_connection((host.strip("[]"), int(port)), TIMEOUT, source_address)
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    `receives`: how many bytes the kernel takes in ahead of us.
+    """
+
+    def __init__(
+        self, address: str, source: str = "", *, context: ssl.SSLContext | None = None, receives: int = 0
+    ) -> None:
+        self.sock = connect(address, source, receives)
+        if context is not None:
+            self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
         self._held = b""
 
     def __enter__(self) -> Self:
@@ -77,6 +79,13 @@ class Client:
         assert data.endswith(b"\r\n")
         return data[:-2]
 
+    def chunks(self) -> bytes:
+        """Read the rest of a chunked body."""
+        pieces = []
+        while piece := self.chunk():
+            pieces.append(piece)
+        return b"".join(pieces)
+
     def exactly(self, size: int) -> bytes:
         while len(self._held) < size:
             self._more()
@@ -96,10 +105,7 @@ class Client:
             assert "transfer-encoding" not in headers
             return self.exactly(int(headers["content-length"]))
         if headers.get("transfer-encoding") == "chunked":
-            pieces = []
-            while piece := self.chunk():
-                pieces.append(piece)
-            return b"".join(pieces)
+            return self.chunks()
         assert headers["connection"] == "close"
         return self.rest()
 
@@ -111,8 +117,28 @@ class Client:
     def _more(self) -> None:
         piece = self.sock.recv(65536)
         if not piece:
-            raise EOFError(f"the connection ended after {self._held!r}")
+            raise EOFError(f"the connection ended after {self._held[-200:]!r}")
         self._held += piece
+
+
+def connect(address: str, source: str = "", receives: int = 0) -> socket.socket:
+    """Return a socket that is connected to an address as `bind` has them."""
+    host, _, port = address.rpartition(":")
+    unix = address.startswith("unix:")
+    sock = socket.socket(socket.AF_UNIX if unix else socket.AF_INET6 if host.startswith("[") else socket.AF_INET)
+    sock.settimeout(TIMEOUT)
+    if receives:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)  # before connecting: the window comes of it
+    try:
+        if source:
+            sock.bind((source, 0))
+        sock.connect(address[len("unix:") :] if unix else (host.strip("[]"), int(port)))
+    except OSError:
+        sock.close()
+        raise
+    if not unix:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
 
 
 def request(path: str, *headers: str, method: str = "GET", version: str = "1.1", body: bytes = b"") -> bytes:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +85,18 @@ class Served:
         self._say("cpu")
         return float(self._lines.readline())
 
+    @property
+    def pid(self) -> int:
+        pid, _, _ = struct.unpack("3i", self._control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return pid
+
+    def memory(self) -> int:
+        """Return the bytes that are resident."""
+        return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())[1]) * 1024
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
     def counters(self) -> dict[str, Any]:
         self._say("counters")
         return json.loads(self._lines.readline())
@@ -154,6 +169,7 @@ def start(engine, hosts, tmp_path_factory) -> Callable[..., Served]:
             "service": {},
             "stop_timeout": 30,
             "nofile": 0,
+            "shorter": {},
             "share": False,
             "private": "",
         }

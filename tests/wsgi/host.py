@@ -3,7 +3,8 @@
 Reads one JSON object a line: `control`, the path of a Unix socket that the fork connects to; `app`, a name in
 tests/wsgi/apps.py, or `module:name`; `bind`; `options`; `service`, keyword arguments; `log`, a file; `nofile`; `share`: this
 process binds the address, keeps the listener, and all its forks inherit it, as a launcher's workers do; `private`, the
-path of a private listener. The fork says on its control socket where it listens, and then does what it reads there.
+path of a private listener; `shorter`, constants such as `forkd.wsgi.connection.STALL_TIMEOUT` that nobody wants to wait
+for, and their values. The fork says on its control socket where it listens, and then does what it reads there.
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ def run(engine: str, order: dict[str, Any], listeners: dict[str, socket.socket])
         if order["nofile"]:
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (order["nofile"], hard))
+        for constant, value in order["shorter"].items():
+            module, _, name = constant.rpartition(".")
+            setattr(importlib.import_module(module), name, value)
         serve(engine, order, listeners)
     except BaseException:  # noqa: BLE001 -- whatever it is, the log has to say it
         traceback.print_exc()
