@@ -72,7 +72,7 @@ class Entrance:
         for conn in late:
             self._intake.expire(conn)
         self._engine.crew.nudge()
-        if self._connections.full:
+        if self._connections.full and self._has_room():
             self._listen()
         self._sweeping = False
         if len(self._connections) or self._connections.full:
@@ -85,8 +85,6 @@ class Entrance:
 
     def _accept(self, listener: Listener) -> bool:
         """Accept one connection; return whether there may be another."""
-        if len(self._connections) >= self._most and not listener.private:
-            return self._stop_listening(private=False)
         try:
             sock, peer = listener.accept()
         except BlockingIOError:
@@ -104,7 +102,11 @@ class Entrance:
         self._engine.loop.watch(conn)
         if not self._sweeping:
             self._sweep_in(self._connections.period)
-        return True
+        # Not only when the next one comes: the kernel wakes a single process for it, and that may be this one.
+        return self._has_room() or self._stop_listening(private=False)
+
+    def _has_room(self) -> bool:
+        return len(self._connections) < self._most
 
     def _stop_listening(self, *, private: bool) -> bool:
         """Leave those who wait in the kernel's queue, or to other workers, until there is room again."""

@@ -10,7 +10,7 @@ import pytest
 
 from tests.waiting import until
 from tests.wsgi.client import Client, chunked, request
-from tests.wsgi.crowd import MIB, grows_no_more, regular
+from tests.wsgi.crowd import BOUND, MIB, grows_no_more, regular
 from tests.wsgi.swarm import Swarm
 
 LONG = 60.0  # seconds; never waited for
@@ -152,6 +152,28 @@ def test_no_descriptors_at_all(serve):
         assert not all(member.got for member in swarm.members)
         assert first.get("/hoard/0").status == 200
         swarm.until(lambda: all(member.answers() for member in swarm.members), "an answer to each")
+
+
+def test_nobody_waits_for_a_full_worker_while_another_has_room(serve):
+    """The kernel wakes one of them for a connection: one that has no room for it must not be the one."""
+    order = {"share": True, "options": {"keepalive_timeout": LONG}, "shorter": {LINGER_TIMEOUT: 0.05}}
+    small = serve(nofile=100, **order)
+    large = serve(bind=small.address, **order)
+    rest = threading.Event()
+    with contextlib.ExitStack() as stack:
+
+        def come() -> None:
+            began = time.monotonic()
+            assert stack.enter_context(small.client()).get("/hello").status == 200
+            assert time.monotonic() - began < BOUND
+
+        while small.counters()["requests"] < 50:  # it has no room for more
+            come()
+        for _ in range(30):
+            rest.wait(0.03)  # so that it looks for room again and again
+            come()
+        assert small.counters()["requests"] == 50
+        assert large.counters()["requests"] >= 30
 
 
 def test_all_native_threads_stuck(start):
