@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from forkd.wsgi.options import Options
 
 _BATCH = 16  # connections accepted at a time: those that are open wait no longer for it than that
+_MOST_ENDED = 100  # connections ended at a time, likewise: a crowd that came together goes together
 _SPARE_FILES = 64  # descriptors that the application can count on
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -69,14 +70,14 @@ class Entrance:
     def sweep(self) -> None:
         """As in `Reception`: end what has lasted too long."""
         late, wait = self._connections.due(time.monotonic())
-        for conn in late:
+        for conn in late[:_MOST_ENDED]:
             self._intake.expire(conn)
         self._engine.crew.nudge()
         if self._connections.full and self._has_room():
             self._listen()
         self._sweeping = False
         if len(self._connections) or self._connections.full:
-            self._sweep_in(wait)
+            self._sweep_in(wait if len(late) <= _MOST_ENDED else 0.0)
 
     def _listen(self) -> None:
         self._connections.full = False
