@@ -20,7 +20,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # "compat" is a plain path in a .pth file: the default hook would be imported by every process, the launcher included.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: help run test test-versions check format simulate chaos fuzz coverage bench schema system-packages clean
+.PHONY: help run test test-versions check format simulate chaos traffic fuzz coverage bench schema system-packages clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -58,6 +58,9 @@ chaos: $(VENV)/developer ## hit an installed forkd at random for MINUTES=10, rep
 
 fuzz: $(VENV)/developer ## send broken requests to the WSGI server for SECONDS=60, reproducibly by SEED=…
 	$(BIN)/python -m tests.wsgi.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+traffic: $(VENV)/developer ## reload, scale and recycle under every kind of client for MINUTES=10: none may lose a request
+	$(BIN)/python -m tests.traffic --minutes $(MINUTES)
 
 coverage: $(VENV)/developer ## prove that the tests of the core reach each of its branches
 	$(BIN)/coverage erase
