@@ -16,17 +16,19 @@ def version() -> str:
 
 
 TEST = [
+    "aiohttp>=3.10",  # the clients that the WSGI server is asked by: this one, httpx, requests
     "coverage>=7.6",
     "django>=5.0",  # the applications that the WSGI server is tried on
     "flask>=3.0",
     "h11>=0.16",  # a second opinion on where a request ends
+    "httpx>=0.27",
     "hypothesis>=6.100",
     "jsonschema>=4.20",  # `forkd schema` is checked against what the reader takes
     "pytest>=8.2",
     "pytest-randomly>=3.15",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
-    "requests>=2.31",  # the client that the WSGI server is asked by
+    "requests>=2.31",
     "setuptools>=68",  # the test of the wheel builds one without a network
     "wheel>=0.43",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import django
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_http_methods, require_POST
 
 settings.configure(
     ALLOWED_HOSTS=["*"],
@@ -39,6 +41,18 @@ def raw(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"size": len(request.body)})
 
 
+@require_http_methods(["POST", "PUT"])
+def digest(request: HttpRequest) -> HttpResponse:
+    found = hashlib.sha256()
+    while piece := request.read(65536):
+        found.update(piece)
+    return HttpResponse(found.hexdigest(), content_type="text/plain")
+
+
+def download(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(b"data" * 50000, content_type="application/octet-stream")
+
+
 def stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse((f"{number}\n" for number in range(3)), content_type="text/plain")
 
@@ -55,6 +69,8 @@ urlpatterns = [
     path("items/<int:number>", item),
     path("upload", upload),
     path("raw", raw),
+    path("digest", digest),
+    path("download", download),
     path("stream", stream),
     path("itself", itself),
     path("broken", broken),

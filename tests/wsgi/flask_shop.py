@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 
@@ -29,6 +30,14 @@ def upload() -> Response:
 @app.post("/raw")
 def raw() -> Response:
     return jsonify(size=len(request.get_data()), length=request.content_length)
+
+
+@app.route("/digest", methods=["POST", "PUT"])
+def digest() -> Response:
+    found = hashlib.sha256()
+    while piece := request.stream.read(65536):
+        found.update(piece)
+    return Response(found.hexdigest(), mimetype="text/plain")
 
 
 @app.get("/visits")
