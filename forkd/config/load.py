@@ -10,7 +10,7 @@ import itertools
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from forkd.config import envfile
+from forkd.config import certificates, envfile
 from forkd.config.built_in import needed_by
 from forkd.config.fields import is_spec
 from forkd.config.files import gather
@@ -46,7 +46,7 @@ def load(path: str, environ: Mapping[str, str] | None = None) -> Loaded:
     given = _given(root, problems)
     runtime_dir = given.get("runtime_dir") or default_runtime_dir()
     drafts = [_draft(root, name, given, problems) for name in given.get("services", {})]
-    for breach in breaches(drafts, runtime_dir):
+    for breach in itertools.chain(breaches(drafts, runtime_dir), *map(certificates.breaches, drafts)):
         where: Path = ("services", breach.service, *filter(None, [breach.key]), *breach.part)
         problems.add(Problem(place_of(root, where), where, breach.text))
     if not drafts and not problems:

@@ -22,7 +22,6 @@ _LARGEST_ID = 999_999_999  # of a worker: at a thousand a second, after eleven d
 _NEEDED_PARTS = {
     ("healthcheck", "http"): 'missing; expected the path to ask for, as in "http: /healthz"',
     ("access_log", "file"): "missing; expected stdout, stderr or a path",
-    ("tls", "certfile"): "missing; expected the path of a certificate",
 }
 _NEEDED_BY_WSGI = {
     "app": 'missing; "server: wsgi" needs the application to serve',

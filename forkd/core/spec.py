@@ -100,7 +100,9 @@ class TlsSpec(NamedTuple):
         Unit("path"),
         Doc("its private key, which root alone need be able to read; default: in `certfile`", "/etc/ssl/shop.key"),
     ] = ""
-    ca: Annotated[str, Unit("path"), Doc("the authorities whose clients are known", "/etc/ssl/clients.pem")] = ""
+    ca: Annotated[
+        str, Unit("path"), Doc("the authorities that clients come from, where they are asked", "/etc/ssl/clients.pem")
+    ] = ""
     client_auth: Annotated[
         str, OneOf(("none", "optional", "required")), Doc("whether clients show a certificate", "required")
     ] = "none"

@@ -25,8 +25,23 @@ EXAMPLES = {
 }
 
 
-def test_it_is_valid():
-    assert [spec.name for spec in load(str(REFERENCE)).config.services] == [*DOCUMENT["services"], "healthcheck"]
+@pytest.fixture(scope="module")
+def services(tmp_path_factory, authority, pair):
+    """Return the services of the file, with certificates that exist."""
+    files = zip(("shop.pem", "shop.key", "clients.pem"), (*pair, authority.certfile), strict=True)
+    text = REFERENCE.read_text("utf-8")
+    for name, path in files:
+        assert f"/etc/ssl/{name}" in text
+        text = text.replace(f"/etc/ssl/{name}", path)
+    copy = tmp_path_factory.mktemp("conf") / "services.yaml"
+    copy.write_text(text, "utf-8")
+    loaded = load(str(copy))
+    assert not loaded.problems
+    return loaded.config.services
+
+
+def test_it_is_valid(services):
+    assert [spec.name for spec in services] == [*DOCUMENT["services"], "healthcheck"]
 
 
 def test_it_has_every_key():
@@ -40,8 +55,8 @@ def test_it_has_every_key():
 
 
 @pytest.mark.parametrize("key", sorted(set(ServiceSpec._field_defaults) - EXAMPLES))
-def test_what_it_shows_is_the_default(key):
-    shop, billing, *_ = load(str(REFERENCE)).config.services
+def test_what_it_shows_is_the_default(services, key):
+    shop, billing, *_ = services
     shown = billing if key == "transport" else shop
     default = 1000 if key == "threads" else ServiceSpec._field_defaults[key]
     assert getattr(shown, key) == default
