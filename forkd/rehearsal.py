@@ -34,6 +34,8 @@ def prepare(concurrency: str) -> None:
     """Import, once for all forks of this process, what each would else import in its rehearsal or its start."""
     if "forkd.wsgi" in sys.modules:
         _wsgi().engine_of(concurrency)
+        if "forkd.tls_context" in sys.modules:
+            from forkd.wsgi import tls  # noqa: F401 -- as said  # lazy: as the rest of what its ports speak
 
 
 def rehearse(concurrency: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from forkd.core.spec import AccessLogSpec
+from forkd.core.spec import AccessLogSpec, TlsSpec
 from forkd.wsgi.options import Options
 from forkd.wsgi.server import Server, engine_of
 
-__all__ = ["AccessLogSpec", "Options", "Server", "engine_of"]
+__all__ = ["AccessLogSpec", "Options", "Server", "TlsSpec", "engine_of"]

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from forkd.wsgi.refusal import BodyRefused, ClientGone
 
 if TYPE_CHECKING:
-    from _socket import socket
-
     from forkd.wsgi.head import Request
     from forkd.wsgi.listener import Listener
+    from forkd.wsgi.tls import Tls, TlsSocket
 
 RECEIVE_SIZE = 65536
 STALL_TIMEOUT = 30.0
@@ -24,6 +23,28 @@ _STREAK = 1 << 20  # bytes that go at a stretch before a thread gives way: a gre
 # Who owns a connection: the loop, which reads its next head, until it is BUSY; then the one thread that serves it.
 # In PREFACE it owes the PROXY header that comes before everything else.
 PREFACE, IDLE, HEAD, BUSY, LINGER, CLOSED = range(6)
+
+
+class Socket(Protocol):
+    """What a connection needs of a socket that never blocks, plain or with TLS."""
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Return `size` bytes at most; with TLS more, if more have come."""
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Return how much of `data` is sent."""
+
+    def setsockopt(self, level: int, option: int, value: bytes, /) -> None:
+        """Set an option of the socket."""
+
+    def shutdown(self, how: int, /) -> None:
+        """End one half of the connection, or both."""
+
+    def close(self) -> None:
+        """Close it."""
 
 
 class Waiter(Protocol):
@@ -38,8 +59,9 @@ class Connection:
 
     `buffer` is None when there are none, which costs an idle connection nothing. `peer` is the address and the port of
     who speaks on it, as far as a PROXY header tells; `believed`: what that one says of its own clients is; None: nobody
-    has asked yet. `private`: it comes from the worker's private listener. `deadline` is the monotonic instant
-    at which the loop ends what the connection's state is waiting for. `handle` belongs to the engine.
+    has asked yet. `private`: it comes from the worker's private listener. `deadline` is the monotonic instant at which
+    the loop ends what the connection's state is waiting for. `handle` belongs to the engine. `tls` is its socket once
+    that speaks TLS, and else None.
     """
 
     __slots__ = (
@@ -51,6 +73,7 @@ class Connection:
         "fd",
         "gone",
         "handle",
+        "listener",
         "moved",
         "peer",
         "prepared",
@@ -58,13 +81,16 @@ class Connection:
         "request",
         "sock",
         "state",
+        "tls",
     )
 
-    def __init__(self, sock: socket, peer: tuple[str, str], listener: Listener, engine: Waiter) -> None:
+    def __init__(self, sock: Socket, peer: tuple[str, str], listener: Listener, engine: Waiter) -> None:
         self.sock = sock
+        self.tls: TlsSocket | None = None
         self.fd = sock.fileno()
         self.peer = peer
         self.believed: bool | None = None
+        self.listener = listener
         self.prepared = listener.prepared
         self.private = listener.private
         self.engine = engine
@@ -77,25 +103,22 @@ class Connection:
         self.request: Request | None = None
         self.handle: Any = None
 
+    def secure(self, tls: Tls, received: bytes = b"") -> None:
+        """Speak TLS from now on; `received` are bytes that were read from the socket already."""
+        self.prepared = self.prepared.copy()  # for what the handshake adds
+        self.sock = self.tls = tls.wrap(self.sock, self.prepared, received)
+
     def receive(self, size: int) -> bytes:
         """Return 1 to `size` bytes of the request's body; raise `ClientGone` at the end of the stream."""
         if self.buffer:
             data = bytes(self.buffer[:size])
             del self.buffer[:size]
             return data
-        while True:
-            try:
-                data = self.sock.recv(size)
-            except BlockingIOError:
-                if not self.engine.wait(self, write=False, timeout=STALL_TIMEOUT):
-                    raise BodyRefused(408, "the body did not come in time") from None
-                continue
-            except OSError as error:
-                raise self._lost(str(error)) from error
-            if not data:
-                raise self._lost("closed before the end of the body")
-            self._moved(len(data))
-            return data
+        data = self._receive(size)
+        if len(data) > size:
+            self.buffer = bytearray(data[size:])
+            data = data[:size]
+        return data
 
     def receive_line(self, limit: int) -> bytes:
         """Return the next line without its CRLF; raise `BodyRefused` for a longer one, or one with a bare CR or LF."""
@@ -103,11 +126,7 @@ class Connection:
         while (end := buffer.find(b"\n")) < 0:
             if len(buffer) > limit:
                 break
-            held = bytes(buffer)
-            buffer.clear()
-            more = self.receive(RECEIVE_SIZE)
-            buffer += held
-            buffer += more
+            buffer += self._receive(RECEIVE_SIZE)
         if not 0 < end <= limit or buffer[end - 1] != 0x0D or buffer.find(b"\r", 0, end) != end - 1:
             raise BodyRefused(400, "malformed line in a chunked body")
         line = bytes(buffer[: end - 1])
@@ -150,6 +169,33 @@ class Connection:
     def _untaken(self) -> int:
         """Return the bytes that the kernel holds and the client's has not acknowledged (tcp(7), SIOCOUTQ)."""
         return int.from_bytes(ioctl(self.fd, TIOCOUTQ, bytes(4)), sys.byteorder)
+
+    def end(self) -> None:
+        """Have TLS say that our half ends, when the client has made room for it; raise `ClientGone` as `send` does."""
+        while self.tls is not None:
+            try:
+                self.tls.end()
+                break
+            except BlockingIOError:
+                self._await_room(0)
+            except OSError as error:
+                raise self._lost(str(error)) from error
+
+    def _receive(self, size: int) -> bytes:
+        """Return what has come on the socket, or comes; with TLS that may be more than `size` bytes."""
+        while True:
+            try:
+                data = self.sock.recv(size)
+            except BlockingIOError:
+                if not self.engine.wait(self, write=False, timeout=STALL_TIMEOUT):
+                    raise BodyRefused(408, "the body did not come in time") from None
+                continue
+            except OSError as error:
+                raise self._lost(str(error)) from error
+            if not data:
+                raise self._lost("closed before the end of the body")
+            self._moved(len(data))
+            return data
 
     def _moved(self, size: int) -> None:
         self.moved += size

@@ -54,10 +54,22 @@ class Connections:
 
     def keep(self, conn: Connection) -> None:
         """Let a connection wait for its next request."""
+        if conn.tls is not None and not self.go_on(conn):
+            return
         conn.buffer = conn.buffer or None  # what it may hold are blank lines
         conn.deadline = time.monotonic() + self._keepalive
         conn.state = IDLE
         self._loop.watch(conn)
+
+    def go_on(self, conn: Connection) -> bool:
+        """Return whether more may come on a connection; with TLS its end may have come with the bytes before.
+
+        Then it is closed here, since nothing will report that end again.
+        """
+        if conn.tls is None or not conn.tls.ended or conn.state == LINGER:
+            return True
+        self.close(conn)
+        return False
 
     def close(self, conn: Connection) -> None:
         """Close a connection for good."""

@@ -86,3 +86,5 @@ class Engine(NamedTuple):
     loop: Loop
     crew: Crew
     waiter: Waiter
+    aside: Callable[..., object]
+    """Calls a function with its arguments in a thread, for what the loop must not do; not at all if there is none."""

@@ -208,7 +208,7 @@ def wake(waiters: dict[int, Any], fd: int, *, answer: bool = True) -> None:
 def create(group: ThreadGroup, serve: Callable[[Connection], None]) -> Engine:
     """Return an engine whose threads come from `group`."""
     loop = GreenLoop()
-    return Engine(loop, GreenCrew(group, serve), GreenWaiter(loop))
+    return Engine(loop, GreenCrew(group, serve), GreenWaiter(loop), group.try_thread)
 
 
 def _ignore(*_: object) -> None:

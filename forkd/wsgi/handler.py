@@ -143,12 +143,19 @@ class Handler:
 
     def _close(self, conn: Connection, request: Request, body: Body | NoBody) -> None:
         """End a connection so that the client gets all of the response."""
+        try:
+            conn.end()
+        except ClientGone:
+            self._connections.close(conn)
+            return
         if not request.keep_alive and body.finished and not conn.buffer and _is_quiet(conn):
             self._connections.close(conn)
         else:
             self._connections.linger_on(conn)
 
     def _cut(self, conn: Connection, response: Response) -> None:
+        if conn.tls is not None:
+            conn.tls.cut()
         if response.delimited_by_close:
             # An orderly end would look like that of the response.
             with suppress(OSError):

@@ -17,7 +17,7 @@ from forkd.wsgi.connection import BUSY, HEAD, IDLE, LINGER, PREFACE, RECEIVE_SIZ
 from forkd.wsgi.fields import CLOCK, NO_FIELDS
 from forkd.wsgi.forwarded import Proxies
 from forkd.wsgi.head import HeadParser, check_partial
-from forkd.wsgi.refusal import Refused, page
+from forkd.wsgi.refusal import Refused, TlsFailed, page
 
 if TYPE_CHECKING:
     from forkd.wsgi.access_log import AccessLog
@@ -54,7 +54,9 @@ class Intake:
     def readable(self, conn: Connection) -> bool:
         """As in `Reception`."""
         try:
-            return self._read(conn)
+            return self._read(conn) and self.connections.go_on(conn)
+        except TlsFailed as failure:
+            return self._fail(conn, failure)
         except Exception:  # noqa: BLE001 -- a mistake of ours costs this connection, not the loop
             _log.exception("a connection stumbled")
             self.connections.close(conn)
@@ -62,7 +64,7 @@ class Intake:
 
     def resume(self, conn: Connection) -> None:
         """Go on with the bytes that came behind a request, now that it is answered."""
-        if self._advance(conn):
+        if self._advance(conn) and self.connections.go_on(conn):
             self._engine.loop.watch(conn)
 
     def expire(self, conn: Connection) -> None:
@@ -85,6 +87,9 @@ class Intake:
         From here on it is what it is to be. `received` is what came behind that header, and belongs to what follows.
         """
         conn.state = IDLE
+        if conn.listener.tls is not None:
+            conn.secure(conn.listener.tls, received)
+            return self._read(conn) if received else True
         if not received:
             return True
         conn.buffer = bytearray(received)
@@ -97,6 +102,8 @@ class Intake:
             data = conn.sock.recv(RECEIVE_SIZE)
         except BlockingIOError:
             return True
+        except TlsFailed:
+            raise  # to `readable`: this is not the client's end
         except OSError:
             data = b""
         if not data:
@@ -185,6 +192,12 @@ class Intake:
         if conn.believed is None:
             conn.believed = conn.peer[0] in self.proxies
         return conn.believed
+
+    def _fail(self, conn: Connection, failure: TlsFailed) -> bool:
+        """End a connection without TLS so that the client can read why; return whether to watch it."""
+        if _log.isEnabledFor(logging.DEBUG):
+            self._engine.aside(_log.debug, "TLS with %s: %s", conn.peer[0], failure)
+        return self.connections.linger(conn)
 
     def _refuse(self, conn: Connection, status: int, start: bytes | bytearray | None) -> bool:
         """Answer a head, or its start, with an error of ours, and no more requests; return whether to watch on."""

@@ -8,19 +8,27 @@ from _socket import (
     socket,
 )  # the class below `socket.socket`, which eventlet leaves alone: no green thread may block here
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from forkd.wsgi.tls import Tls
+
+_OVER_TLS = {"wsgi.url_scheme": "https", "HTTPS": "on"}
 
 
 class Listener:
     """One address that connections come from; `prepared` is the part of their environs that they have in common.
 
     The launcher and other workers hold the same socket: it is closed in this process, and never shut down. A `private`
-    one is this worker's alone, for those who ask how it is.
+    one is this worker's alone, for those who ask how it is. `tls` is what its connections speak; None: they do not.
     """
 
-    __slots__ = ("_family", "_given", "_raw", "_tcp", "fd", "prepared", "private")
+    __slots__ = ("_family", "_given", "_raw", "_tcp", "fd", "prepared", "private", "tls")
 
-    def __init__(self, given: _stdlib.socket, common: dict[str, Any], *, private: bool = False) -> None:
+    def __init__(
+        self, given: _stdlib.socket, common: dict[str, Any], *, private: bool = False, tls: Tls | None = None
+    ) -> None:
+        """Use a socket that was `given`; of `tls` a Unix socket makes no use."""
         self.private = private
         self._given = given
         self.fd = os.dup(given.fileno())
@@ -29,7 +37,8 @@ class Listener:
         self._raw = socket(given.family, given.type, given.proto, self.fd)
         self._raw.setblocking(False)
         name, port = given.getsockname()[:2] if self._tcp else ("localhost", "")
-        self.prepared = common | {"SERVER_NAME": str(name), "SERVER_PORT": str(port)}
+        self.tls = tls if self._tcp else None
+        self.prepared = common | {"SERVER_NAME": str(name), "SERVER_PORT": str(port)} | (_OVER_TLS if self.tls else {})
 
     def accept(self) -> tuple[socket, tuple[str, str]]:
         """Return a connection, non-blocking, and its peer's address and port; raise what `accept` raises."""

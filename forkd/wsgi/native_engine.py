@@ -152,4 +152,4 @@ def create(group: ThreadGroup, serve: Callable[[Connection], None]) -> Engine:
     lane = Lane(group, serve)
     crew = NativeCrew(group, serve, lane)
     loop = NativeLoop(group, lane, crew.enqueue)
-    return Engine(loop, crew, NativeWaiter())
+    return Engine(loop, crew, NativeWaiter(), group.try_thread)

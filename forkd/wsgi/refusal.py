@@ -28,14 +28,18 @@ class ClientGone(ConnectionError):
         self.unsent = unsent
 
 
-def text(status: int) -> bytes:
+def text(status: int, reason: str = "") -> bytes:
     """Return the body of a page."""
-    return f"{status} {HTTPStatus(status).phrase}\n".encode()
+    return f"{status} {HTTPStatus(status).phrase}{reason and ': '}{reason}\n".encode()
 
 
-def page(status: int, head: bytes) -> bytes:
-    """Return a whole response that says no more than its status; `head` is the block of Date and Server."""
-    body = text(status)
+class TlsFailed(ConnectionError):
+    """The client and this server did not come to terms about TLS, or no longer do."""
+
+
+def page(status: int, head: bytes, reason: str = "") -> bytes:
+    """Return a whole response that says its status, and perhaps a reason; `head` is the block of Date and Server."""
+    body = text(status, reason)
     return b"HTTP/1.1 %d %b\r\n%bContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (
         status,
         HTTPStatus(status).phrase.encode(),

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from forkd import __version__, sockets
+from forkd.core.spec import TlsSpec
 from forkd.errors import ForkdError
 from forkd.overruns import watched
 from forkd.server import Server as BaseServer
@@ -21,12 +22,14 @@ from forkd.wsgi.wrapper import FileWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from ssl import SSLContext
 
     from forkd.service import Service
     from forkd.threadgroup import ThreadGroup
     from forkd.wsgi.connection import Connection
     from forkd.wsgi.engine import Engine
     from forkd.wsgi.handler import Application
+    from forkd.wsgi.tls import Tls
 
     CreateEngine = Callable[[ThreadGroup, Callable[[Connection], None]], Engine]
 
@@ -40,12 +43,24 @@ class Server(BaseServer):
     `bind` is an address or several: `host:port`, `[::1]:port`, `unix:/path`. It starts once, and stops once.
     """
 
-    def __init__(self, app: Application, bind: str | Iterable[str], *, options: Options | None = None) -> None:
+    def __init__(
+        self,
+        app: Application,
+        bind: str | Iterable[str],
+        *,
+        options: Options | None = None,
+        tls: SSLContext | None = None,
+    ) -> None:
+        """Take what is served, and where; `tls` is what the ports speak, unless the files of `options.tls` are to tell.
+
+        Raise `ForkdError` when those are of no use.
+        """
         super().__init__()
         self.app = app
         self.bind = (bind,) if isinstance(bind, str) else tuple(bind)
         self.options = options or Options()
         self._access_log: AccessLog | None = None
+        self._tls = _tls(self.options.tls, tls)
         self._listeners: list[Listener] = []
         self._engine: Engine | None = None
         self._stopped = False
@@ -58,7 +73,7 @@ class Server(BaseServer):
         common = _common_environ(multithread=service.thread_group.limit > 1)
         for address in self.bind:
             sock = service.listen(address, self.options.backlog, reuse_port=self.options.reuse_port)
-            self._listeners.append(Listener(sock, common))
+            self._listeners.append(Listener(sock, common, tls=self._tls))
         if (private := service.listeners.get(sockets.PRIVATE)) is not None:
             self._listeners.append(Listener(private, common, private=True))
         if self.options.access_log.file:
@@ -108,14 +123,16 @@ class Server(BaseServer):
         if self._access_log is not None:
             self._access_log.close()
 
-    def reset(self) -> None:
-        """Open the access log anew."""
-        self.reopen()
-
     def reopen(self) -> None:
         """As in `forkd.Server`."""
         if self._access_log is not None:
             self._access_log.reopen()
+
+    def reset(self) -> None:
+        """Open the access log anew, and read the files of `options.tls` for the connections that are yet to come."""
+        self.reopen()
+        if self._tls is not None:
+            self._tls.renew()
 
     def _drain(self) -> None:
         """In the loop: take nothing new."""
@@ -150,6 +167,14 @@ def engine_of(concurrency: str) -> CreateEngine:
     from forkd.wsgi import native_engine  # lazy: the other engine, likewise imported only where it is used
 
     return native_engine.create
+
+
+def _tls(spec: TlsSpec, context: SSLContext | None) -> Tls | None:
+    if context is None and spec == TlsSpec():
+        return None
+    from forkd.wsgi.tls import Tls  # lazy: only ports that speak TLS pay for OpenSSL
+
+    return Tls(spec, context)
 
 
 def _common_environ(*, multithread: bool) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Line:
     @property
     def client(self) -> Client:
         if self._client is None:
-            self._client = Client(self._door.address, context=self._door.context, receives=self._receives)
+            self._client = Client(self._door.address, tls=self._door.context, receives=self._receives)
         return self._client
 
     def settle(self, headers: dict[str, str]) -> None:

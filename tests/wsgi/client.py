@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from typing import TYPE_CHECKING, NamedTuple, Self
+import ssl
+from typing import NamedTuple, Self
 
-if TYPE_CHECKING:
-    import ssl
+from tests.wsgi.tls_client import TlsEnd, Unannounced
 
 TIMEOUT = 20.0
 
@@ -30,12 +31,12 @@ class Client:
     `receives`: how many bytes the kernel takes in ahead of us.
     """
 
-    def __init__(
-        self, address: str, source: str = "", *, context: ssl.SSLContext | None = None, receives: int = 0
-    ) -> None:
-        self.sock = connect(address, source, receives)
-        if context is not None:
-            self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
+    def __init__(self, address: str, source: str = "", *, tls: ssl.SSLContext | None = None, receives: int = 0) -> None:
+        """Connect, and where there is a context for it shake hands, unless the address is that of a Unix socket."""
+        self.sock: socket.socket | TlsEnd = connect(address, source, receives)
+        if tls is not None and not address.startswith("unix:"):
+            self.sock = TlsEnd(self.sock, tls)
+            self.sock.shake_hands()
         self._held = b""
 
     def __enter__(self) -> Self:
@@ -99,6 +100,17 @@ class Client:
         while piece := self.sock.recv(65536):
             pieces.append(piece)
         return b"".join(pieces)
+
+    def remains(self) -> bytes:
+        """Read up to the end of a connection that was cut in the middle, which over TLS must not look like another end."""
+        if not isinstance(self.sock, TlsEnd):
+            return self.rest()
+        with contextlib.suppress(Unannounced):
+            while True:
+                piece = self.sock.recv(65536)
+                assert piece, "announced as if it had been meant"
+                self._held += piece
+        return self._held
 
     def _body(self, headers: dict[str, str]) -> bytes:
         if "content-length" in headers:

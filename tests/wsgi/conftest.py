@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -27,7 +28,9 @@ ENGINES = ["eventlet", "threads"]
 class Served:
     """A server in a process of its own."""
 
-    def __init__(self, control: socket.socket, log: Path) -> None:
+    def __init__(self, control: socket.socket, log: Path, tls: ssl.SSLContext | None = None) -> None:
+        """Take what controls it; `tls` is the context of clients, where it speaks that."""
+        self.tls = tls
         self._control = control
         self._lines = control.makefile("r")
         self._log = log
@@ -39,13 +42,13 @@ class Served:
 
     @property
     def url(self) -> str:
-        return f"http://{self.address}"
+        return f"{'https' if self.tls else 'http'}://{self.address}"
 
     def fail(self) -> str:
         raise AssertionError(self.log())
 
     def client(self, source: str = "") -> Client:
-        return Client(self.address, source)
+        return Client(self.address, source, self.tls)
 
     def get(self, path: str, *headers: str) -> bytes:
         """Return the body of a good answer on a connection of its own."""
@@ -81,6 +84,11 @@ class Served:
         """Let those requests go on that wait for a gate, without a request."""
         self._say(f"open {name}")
 
+    def reset(self) -> None:
+        """Have the server read anew what it can."""
+        self._say("reset")
+        assert self._lines.readline() == "reset\n", self.log()
+
     def cpu_seconds(self) -> float:
         self._say("cpu")
         return float(self._lines.readline())
@@ -103,7 +111,7 @@ class Served:
 
     def refuses(self) -> bool:
         try:
-            self.client().sock.close()
+            Client(self.address).sock.close()
         except ConnectionRefusedError:
             return True
         return False
@@ -156,22 +164,42 @@ def engine(request) -> str:
     return str(request.param)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let a module's tests run over TLS too, where it says so by `TRANSPORTS`."""
+    transports = getattr(metafunc.module, "TRANSPORTS", None)
+    given = {mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")}
+    if transports and "transport" in metafunc.fixturenames and "transport" not in given:
+        metafunc.parametrize("transport", transports, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def start(engine, hosts, tmp_path_factory) -> Callable[..., Served]:
+def transport(request) -> str:
+    """What the ports speak: `plain` or `tls`."""
+    return str(getattr(request, "param", "plain"))
+
+
+@pytest.fixture(scope="session")
+def start(engine, transport, hosts, tmp_path_factory, request) -> Callable[..., Served]:
     """Return a function that starts a server; who calls it ends it."""
+    tls: dict[str, Any] = {}
+    context: ssl.SSLContext | None = None
+    if transport == "tls":
+        tls = {"tls": request.getfixturevalue("pair")._asdict()}
+        context = request.getfixturevalue("authority").client()
 
     def start(app: str = "by_path", **order: Any) -> Served:
+        order["options"] = {**tls, **order.get("options", {})}
         host = hosts.get(engine) or hosts.setdefault(engine, Host(engine))
         folder = tmp_path_factory.mktemp("wsgi")
         defaults = {
             "bind": "127.0.0.1:0",
-            "options": {},
             "service": {},
             "stop_timeout": 30,
             "nofile": 0,
             "shorter": {},
             "share": False,
             "private": "",
+            "level": "INFO",
         }
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(f"\0{folder}")
@@ -181,7 +209,7 @@ def start(engine, hosts, tmp_path_factory) -> Callable[..., Served]:
             host.fork(defaults | ends | order)
             control, _ = listener.accept()
         control.settimeout(60)
-        return Served(control, folder / "log")
+        return Served(control, folder / "log", context)
 
     return start
 

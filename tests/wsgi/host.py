@@ -4,7 +4,8 @@ Reads one JSON object a line: `control`, the path of a Unix socket that the fork
 tests/wsgi/apps.py, or `module:name`; `bind`; `options`; `service`, keyword arguments; `log`, a file; `nofile`; `share`: this
 process binds the address, keeps the listener, and all its forks inherit it, as a launcher's workers do; `private`, the
 path of a private listener; `shorter`, constants such as `forkd.wsgi.connection.STALL_TIMEOUT` that nobody wants to wait
-for, and their values. The fork says on its control socket where it listens, and then does what it reads there.
+for, and their values; `level` of the log. The fork says on its control socket where it listens, and then does what it
+reads there.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any, NoReturn
 from wsgiref.validate import validator
 
 from forkd import scoreboard, sockets
+from forkd.core.spec import TlsSpec
 from forkd.service import Inheritance, Service
 from forkd.wsgi import AccessLogSpec, Options, Server
 from tests.wsgi import apps
@@ -60,7 +62,7 @@ def run(engine: str, order: dict[str, Any], listeners: dict[str, socket.socket])
         faulthandler.dump_traceback_later(LONGEST, exit=True)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         threadgroup.after_fork(engine)
-        logging.basicConfig(level=logging.INFO, force=True)
+        logging.basicConfig(level=order["level"], force=True)
         if order["nofile"]:
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (order["nofile"], hard))
@@ -85,7 +87,8 @@ def serve(engine: str, order: dict[str, Any], listeners: dict[str, socket.socket
     if order["validate"]:
         app = validator(app)
     options = Options(**order["options"])
-    options = options._replace(access_log=AccessLogSpec(*options.access_log))
+    tls = TlsSpec(**order["options"].get("tls", {}))
+    options = options._replace(access_log=AccessLogSpec(*options.access_log), tls=tls)
     server = Server(app, order["bind"], options=options)
     service = Service(server, concurrency=engine, **order["service"])
     if order["private"]:
@@ -103,6 +106,9 @@ def serve(engine: str, order: dict[str, Any], listeners: dict[str, socket.socket
             say(control, "stopped")
         elif line == "counters\n":
             say(control, json.dumps(reader.read()._asdict()))
+        elif line == "reset\n":
+            service.reset()
+            say(control, "reset")
         elif line == "cpu\n":
             say(control, str(sum(os.times()[:2])))
         elif line.startswith("open "):

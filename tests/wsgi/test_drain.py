@@ -9,8 +9,9 @@ import time
 import pytest
 
 from tests.waiting import until
-from tests.wsgi.client import Client, chunked, request
+from tests.wsgi.client import chunked, request
 
+TRANSPORTS = ["plain", "tls"]
 LONG = 60.0  # seconds; never waited for
 SHORT = 0.3
 
@@ -157,7 +158,7 @@ def test_a_stop_at_once_cuts_everything(serve):
         assert idle.rest() == b""
         for client in (held, streaming):
             with contextlib.suppress(ConnectionResetError):
-                client.rest()
+                client.remains()
         served.open_gate("cut")
         served.stopped()
 
@@ -182,7 +183,7 @@ def test_a_successor_takes_over_without_a_failed_request(serve, keep_alive):
     done = [0] * 4
 
     def ask(number: int) -> None:
-        client = Client(old.address)
+        client = old.client()
         try:
             while not stop.is_set():
                 answer = client.get("/hello", *([] if keep_alive else ["Connection: close"]))
@@ -191,7 +192,7 @@ def test_a_successor_takes_over_without_a_failed_request(serve, keep_alive):
                 if answer.closes:
                     assert client.rest() == b""
                     client.sock.close()
-                    client = Client(old.address)
+                    client = old.client()
         except BaseException as error:  # noqa: BLE001 -- told by the test's own thread
             failures.append(error)
         finally:

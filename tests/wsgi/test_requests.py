@@ -9,6 +9,7 @@ import pytest
 
 from tests.wsgi.client import Client, chunked, request
 
+TRANSPORTS = ["plain", "tls"]
 CHUNKED = "Transfer-Encoding: chunked"
 
 
@@ -34,7 +35,7 @@ def test_the_environ_of_a_plain_request(client, served):
     assert found["HTTP_X_THING"] == "one"
     assert found["CONTENT_TYPE"] == "text/css"
     assert "HTTP_CONTENT_TYPE" not in found
-    assert found["wsgi.url_scheme"] == "http"
+    assert found["wsgi.url_scheme"] == served.url.partition(":")[0]
     assert found["wsgi.input_terminated"] is True
     assert found["SERVER_SOFTWARE"].startswith("forkd/")
 
@@ -91,7 +92,7 @@ def test_a_unix_socket(serve, short_tmp):
     served = serve(bind=[f"unix:{short_tmp}/a", "127.0.0.1:0"])
     assert served.addresses[0] == f"unix:{short_tmp}/a"
     for address in served.addresses:
-        with Client(address) as client:
+        with Client(address, tls=served.tls) as client:
             assert environ(client, "")["REMOTE_ADDR"] == ("" if address.startswith("unix:") else "127.0.0.1")
     served.drain_all()
     served.stopped()
@@ -204,7 +205,7 @@ def test_half_a_body_is_no_body(served, cut):
     with served.client() as client:
         client.send(request("/swallow", CHUNKED, method="POST") + cut)
         client.sock.shutdown(1)
-        assert client.rest() == b""
+        assert client.remains() == b""
 
 
 def test_every_split_of_a_request_is_the_same_request(client):

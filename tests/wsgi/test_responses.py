@@ -12,6 +12,8 @@ from tests.waiting import until
 from tests.wsgi import apps
 from tests.wsgi.client import chunked, request
 
+TRANSPORTS = ["plain", "tls"]
+
 
 @pytest.fixture(scope="module")
 def serve_lax(start):
@@ -135,7 +137,7 @@ def test_an_error_after_the_first_byte_cuts_the_connection(client, served):
     client.send(request("/fail-late"))
     assert client.head()[0] == 200
     assert client.chunk() == b"the beginning"
-    assert client.rest() == b""  # and no last chunk
+    assert client.remains() == b""  # and no last chunk
     assert "the secret cause" in served.logged("GET /fail-late failed")
 
 
@@ -158,21 +160,21 @@ def test_exc_info_is_raised_where_the_response_has_begun(client, served):
     client.send(request("/exc-info-late"))
     client.head()
     assert client.chunk() == b"begun"
-    assert client.rest() == b""
+    assert client.remains() == b""
     served.logged("ValueError: too late")
 
 
 def test_fewer_bytes_than_promised_cut_the_connection(client, served):
     client.send(request("/promise/10/4"))
     assert client.head()[1]["content-length"] == "10"
-    assert client.rest() == b"xxxx"
+    assert client.remains() == b"xxxx"
     served.logged("GET /promise/10/4: the body differs in length")
 
 
 def test_no_more_bytes_than_promised_are_sent(client, served):
     client.send(request("/promise/4/10"))
     client.head()
-    assert client.rest() == b"xxxx"
+    assert client.remains() == b"xxxx"
     served.logged("GET /promise/4/10: the body differs in length")
 
 
