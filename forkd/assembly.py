@@ -14,8 +14,10 @@ from forkd.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ssl import SSLContext
 
     from forkd.core.spec import ServiceSpec
+    from forkd.tls_files import Files
 
 
 def enter(spec: ServiceSpec) -> None:
@@ -26,15 +28,27 @@ def enter(spec: ServiceSpec) -> None:
     sys.path[:0] = [os.path.abspath(path) for path in (*first, *spec.pythonpath)]
 
 
-def load(spec: ServiceSpec) -> Callable[[], Service]:
+def tls_of(spec: ServiceSpec, files: Callable[[], Files]) -> SSLContext | None:
+    """Return what a service's ports speak, made of the `files` of `spec.tls`; None: no TLS. Raises `ForkdError`.
+
+    It is made before workers are forked: a client can resume with any of them the session that it began with another.
+    """
+    if not spec.tls.certfile:
+        return None
+    from forkd import tls_context  # lazy: only ports that speak TLS pay for OpenSSL
+
+    return tls_context.make(spec.tls, files())
+
+
+def load(spec: ServiceSpec, tls: SSLContext | None = None) -> Callable[[], Service]:
     """Import the service's code and return the callable that builds its Service, to be called in each worker.
 
-    The process has entered the service's directory and paths. An application's factory is called here, the
-    server's constructor in the callable. What the service's own code raises comes through unchanged; a name that
-    leads nowhere, or to something that cannot be served or takes other arguments, is a `ForkdError` that begins with
-    its key.
+    The process has entered the service's directory and paths. `tls` is that of `tls_of`; None: whoever builds the
+    Service reads the files. An application's factory is called here, the server's constructor in the callable. What the
+    service's own code raises comes through unchanged; a name that leads nowhere, or to something that cannot be served
+    or takes other arguments, is a `ForkdError` that begins with its key.
     """
-    make_server = _wsgi(spec) if spec.server == "wsgi" else _server(spec)
+    make_server = _wsgi(spec, tls) if spec.server == "wsgi" else _server(spec)
 
     def build() -> Service:
         return Service(
@@ -48,7 +62,7 @@ def load(spec: ServiceSpec) -> Callable[[], Service]:
     return build
 
 
-def _wsgi(spec: ServiceSpec) -> Callable[[], Server]:
+def _wsgi(spec: ServiceSpec, tls: SSLContext | None) -> Callable[[], Server]:
     from forkd import wsgi  # lazy: only a service that serves WSGI pays for the parser
 
     if spec.app is None:
@@ -59,7 +73,7 @@ def _wsgi(spec: ServiceSpec) -> Callable[[], Server]:
     if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(type(app), "__call__", None)):  # noqa: B004 -- not whether, but what
         raise ForkdError(f"app: {spec.app!r} is a coroutine function (ASGI?); forkd serves WSGI")
     options = wsgi.Options(**{name: getattr(spec, name) for name in wsgi.Options._fields})
-    return lambda: wsgi.Server(app, spec.bind, options=options)
+    return lambda: wsgi.Server(app, spec.bind, options=options, tls=tls)
 
 
 def _server(spec: ServiceSpec) -> Callable[[], Server]:

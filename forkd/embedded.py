@@ -142,4 +142,4 @@ class _Launcher:
             os.close(self._verdict)
         # What the script has registered is its own to run, as multiprocessing's end of its children is.
         atexit._clear()  # noqa: SLF001 -- the module has no public name for it
-        return live(lower, lambda _: lambda: self._service)  # as it is: each worker has its own copy by the fork
+        return live(lower, lambda *_: lambda: self._service)  # as it is: each worker has its own copy by the fork

@@ -7,7 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from forkd import assembly, bounds, config, interpreter, log, logs, process, secret_files, threadgroup
+from forkd import assembly, bounds, config, interpreter, log, logs, process, secret_files, threadgroup, tls_files
 from forkd.errors import ForkdError
 from forkd.launcher import ServiceLauncher
 from forkd.signals import do_nothing_on
@@ -32,11 +32,13 @@ def run(path: str, name: str) -> None:
         raise ForkdError(f"{name} has its own interpreter: {spec.python} -m forkd run -c {path} {name}")
     do_nothing_on(signal.SIGUSR1)
     log.share(read.log_level, read.log_format)
+    files = tls_files.read(spec.tls)  # while it may
     _become(spec, read.runtime_dir)
     threadgroup.prepare(spec.concurrency)
     logs.to_stderr(spec.name)
+    tls = assembly.tls_of(spec, lambda: files)
     assembly.enter(spec)
-    service = assembly.load(spec)()
+    service = assembly.load(spec, tls)()
     launcher = ServiceLauncher()
     launcher.launch_service(service)
     _log.info("ready, pid %d%s", os.getpid(), f", on {', '.join(spec.bind)}" if spec.bind else "")

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from forkd import assembly, channel, logs, process, threadgroup
+from forkd import channel, logs, process, threadgroup
 from forkd.channel import Channel
 from forkd.core.spec import ServiceSpec
 from forkd.errors import ChannelClosed, ForkdError, ProtocolError
@@ -51,12 +51,12 @@ class Belongings(NamedTuple):
 
 
 class Birth(NamedTuple):
-    """What a worker is born with. `build` makes the Service; None: the service's code is yet to be imported."""
+    """What a worker is born with. `load` imports the service's code, unless the zygote has, and returns its maker."""
 
     spec: ServiceSpec
     identity: Identity
     belongings: Belongings
-    build: Callable[[], Service] | None
+    load: Callable[[], Callable[[], Service]]
 
 
 def live(birth: Birth) -> int:
@@ -66,7 +66,7 @@ def live(birth: Birth) -> int:
         stacks = _prepare(birth)
         signals = Signals()
         _let_forks_go(birth, signals, stacks)
-        build = birth.build or assembly.load(birth.spec)
+        build = birth.load()
         logs.to_stderr(f"{birth.spec.name}/{birth.identity.slot}")
         vitals = Vitals(birth.belongings.board, birth.spec, to)
         service = _start(birth, build, signals, vitals)

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NoReturn
 
-from forkd import bounds, channel, interpreter, process, secret_files
+from forkd import bounds, channel, interpreter, process, secret_files, tls_files
 from forkd.config.runtime_dir import locks_dir
 from forkd.errors import ForkdError
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from forkd.channel import Channel
     from forkd.core.spec import ServiceSpec
 
-ZYGOTE_CHANNEL = 3  # the descriptor; after 0, 1 and 2 it is all that a zygote inherits
+ZYGOTE_CHANNEL = 3  # the descriptor; with 0, 1, 2 and that of its TLS files it is all that a zygote inherits
 _STDIN, _STDOUT = 0, 1
 _PASSABLE = 0o711  # for each to find its own
 # What is for the launcher alone. To systemd there is one main process, and one watchdog.
@@ -39,6 +39,8 @@ def become_zygote(spec: ServiceSpec, lower: Channel, runtime_dir: str) -> int:
         _no_stdin()
         who = process.account(spec.user, spec.group)
         environment = _environment(spec, who, runtime_dir)  # while it may read the secrets
+        if spec.tls.certfile:
+            tls_files.hand_over(tls_files.read(spec.tls))
         if spec.umask is not None:
             os.umask(spec.umask)
         if who.uid != os.geteuid():

@@ -43,12 +43,14 @@ class Life(NamedTuple):
 
 
 class Zygote:
-    """A zygote that has imported its code; `build` is None when its workers are to do that."""
+    """A zygote that has imported its code, or leaves that to its workers; each of them calls `load`."""
 
-    def __init__(self, life: Life, upper: Channel, build: Callable[[], Service] | None, undertaker: Undertaker) -> None:
+    def __init__(
+        self, life: Life, upper: Channel, load: Callable[[], Callable[[], Service]], undertaker: Undertaker
+    ) -> None:
         self._life = life
         self._channel = upper
-        self._build = build
+        self._load = load
         self._undertaker = undertaker
         self._spare: Spare | None = None
         self._retired = False
@@ -128,7 +130,7 @@ class Zygote:
         self._undertaker.close()
         process.limit_descriptors(self._descriptors)
         process.set_title(f"forkd: {self._life.spec.name} spare gen {self._life.generation}")
-        if self._build is not None:
+        if self._life.spec.preload:
             rehearse(self._life.spec.concurrency)
 
     def _become(self, orders: Message) -> int:
@@ -141,7 +143,7 @@ class Zygote:
             belongings.channel.send({"type": "spawned"})
         except ChannelClosed:
             return 1  # the launcher has given it up
-        return worker.live(worker.Birth(self._life.spec, identity, belongings, self._build))
+        return worker.live(worker.Birth(self._life.spec, identity, belongings, self._load))
 
     def _warn_of_threads(self) -> None:
         tasks = len(os.listdir("/proc/self/task"))

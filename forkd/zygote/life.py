@@ -10,10 +10,11 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import forkd
-from forkd import assembly, logs, process, rehearsal, threadgroup, worker
+from forkd import assembly, logs, process, rehearsal, threadgroup, tls_files, worker
 from forkd.channel import PROTOCOL
 from forkd.config import decode
 from forkd.core.commands import STACKS
@@ -25,17 +26,20 @@ from forkd.zygote.forking import keep_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ssl import SSLContext
 
     from forkd.channel import Channel
     from forkd.core.spec import ServiceSpec
     from forkd.service import Service
+
+    Load = Callable[[ServiceSpec, SSLContext | None], Callable[[], Service]]
 
 _FOR_WORKERS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 _HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, STACKS)
 _LAST_MOMENT = 5  # seconds that exit functions of the service's code may take
 
 
-def live(upper: Channel, load: Callable[[ServiceSpec], Callable[[], Service]]) -> int:
+def live(upper: Channel, load: Load) -> int:
     """Be a zygote, `load` being how it comes by its service; give the exit code."""
     process.dump_stacks_on_abort()
     do_nothing_on(*_FOR_WORKERS, *_HARMLESS)
@@ -48,9 +52,9 @@ def live(upper: Channel, load: Callable[[ServiceSpec], Callable[[], Service]]) -
         return 1
     undertaker = Undertaker()
     try:
-        build = _import(life, load)
+        load_in_worker = _import(life, load)
         upper.send({"type": "imported"})
-        Zygote(life, upper, build, undertaker).run()
+        Zygote(life, upper, load_in_worker, undertaker).run()
     except BaseException as error:  # noqa: BLE001 -- the code may raise what it likes, SystemExit too
         worker.tell_failure(upper, error)
         if os.getppid() != life.launcher_pid:
@@ -106,8 +110,8 @@ def _understand(body: dict[str, Any]) -> ServiceSpec:
     )
 
 
-def _import(life: Life, load: Callable[[ServiceSpec], Callable[[], Service]]) -> Callable[[], Service] | None:
-    """Import the service's code, unless its workers are to do that.
+def _import(life: Life, load: Load) -> Callable[[], Callable[[], Service]]:
+    """Import the service's code, unless its workers are to do that; return what each of them calls for it.
 
     It may never return, nor heed a signal: if the launcher dies meanwhile, the kernel kills this process.
     """
@@ -119,10 +123,11 @@ def _import(life: Life, load: Callable[[ServiceSpec], Callable[[], Service]]) ->
     threadgroup.prepare(spec.concurrency)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
+    load_here = partial(load, spec, assembly.tls_of(spec, tls_files.take_over))
     assembly.enter(spec)
     gc.disable()  # for good here: a collection would touch, and so unshare, the pages that workers share
-    build = load(spec) if spec.preload else None
     if spec.preload:
+        build = load_here()
         rehearsal.prepare(spec.concurrency)
         logs.to_stderr(f"{spec.name} zygote")
     # Whatever the code has done about them: the zygote reaps its forks itself.
@@ -130,4 +135,4 @@ def _import(life: Life, load: Callable[[ServiceSpec], Callable[[], Service]]) ->
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # From now on the channel's end says it; one that somebody has stopped would not see that.
     process.die_with_parent(signal.SIGCONT)
-    return build
+    from ssl import SSLContext

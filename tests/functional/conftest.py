@@ -21,6 +21,15 @@ def forkd(tmp_path: pathlib.Path) -> Iterator[Installed]:
     installed.close()
 
 
+@pytest.fixture
+def public(short_tmp: pathlib.Path) -> Iterator[Installed]:
+    """As `forkd`, in a folder that every user can read: whoever runs pytest keeps its own to himself."""
+    short_tmp.chmod(0o755)
+    installed = Installed(short_tmp)
+    yield installed
+    installed.close()
+
+
 @pytest.fixture(params=["eventlet", "threads"])
 def concurrency(request: pytest.FixtureRequest) -> str:
     """Both engines, one after the other."""

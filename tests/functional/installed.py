@@ -7,8 +7,10 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -121,6 +123,27 @@ def living_in(folder: pathlib.Path) -> list[int]:
                 if (entry / "cwd").readlink() == folder and alive(int(entry.name)):
                     found.append(int(entry.name))
     return found
+
+
+def memory(pid: int) -> bytes:
+    """Return what stands in the writable memory of a process."""
+    found = b""
+    with pathlib.Path(f"/proc/{pid}/mem").open("rb", 0) as file:
+        for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+            first, last, rights = re.match(r"(\w+)-(\w+) (\S+)", line).groups()
+            if rights.startswith("rw"):
+                file.seek(int(first, 16))
+                found += file.read(int(last, 16) - int(first, 16))
+    return found
+
+
+def can_be_run_by(user: str) -> bool:
+    """Tell whether the user may run this interpreter: one below /root is root's alone."""
+    probe = [sys.executable, "-c", "import forkd"]
+    try:
+        return subprocess.run(probe, user=user, group="nogroup", check=False, capture_output=True).returncode == 0
+    except PermissionError:
+        return False
 
 
 class Installed:
@@ -268,11 +291,19 @@ class Installed:
             connection.close()
 
 
+def connect(port: int, tls: ssl.SSLContext | None = None) -> http.client.HTTPConnection:
+    """Return a client of a port of this machine, which connects when it is first used."""
+    if tls is None:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=15, context=tls)
+
+
 class Load:
     """A client that asks without pause until it is stopped, counting answers and keeping every failure."""
 
-    def __init__(self, port: int, *, keep_alive: bool) -> None:
+    def __init__(self, port: int, *, keep_alive: bool, tls: ssl.SSLContext | None = None) -> None:
         self.port = port
+        self.tls = tls
         self.keep_alive = keep_alive
         self.answers = 0
         self.connections = 0
@@ -291,7 +322,7 @@ class Load:
         self._thread.join(30)
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        connection = connect(self.port, self.tls)
         headers = {} if self.keep_alive else {"Connection": "close"}
         while not self._over.is_set():
             started = time.monotonic()
@@ -310,8 +341,8 @@ class Load:
 
 
 @contextlib.contextmanager
-def loads(port: int) -> Iterator[tuple[Load, Load]]:
+def loads(port: int, tls: ssl.SSLContext | None = None) -> Iterator[tuple[Load, Load]]:
     """Run a keep-alive and a non-keep-alive client; each has an answer before the test goes on."""
-    with Load(port, keep_alive=True) as first, Load(port, keep_alive=False) as second:
+    with Load(port, keep_alive=True, tls=tls) as first, Load(port, keep_alive=False, tls=tls) as second:
         until(lambda: first.answers and second.answers, what="an answer to each client")
         yield first, second

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import pytest
 
 import forkd as package
 from tests.functional import environments
-from tests.functional.installed import APP, loads
+from tests.functional.installed import APP, connect, loads
 from tests.waiting import until
 
 if TYPE_CHECKING:
+    from tests.certificates import Authority, Pair
     from tests.functional.installed import Installed
 
 SHOWS = "import forkd, sys\n" + APP.replace("{os.getpid()}", "{sys.prefix} {sys.version_info.minor} {forkd.__file__}")
@@ -52,6 +54,14 @@ def test_it_serves_by_its_own_interpreter(forkd: Installed, other: str, concurre
         until(lambda: all(f"two {shown}" in client.bodies for client in clients), what="the new code")
     assert [client.failures for client in clients] == [[], []]
     assert forkd.run("status").returncode == 0
+
+
+def test_its_ports_speak_tls(forkd: Installed, other: str, authority: Authority, pair: Pair) -> None:
+    forkd.configure({"web": forkd.web(python=other, tls=pair._asdict())})
+    forkd.start()
+    with contextlib.closing(connect(forkd.port, authority.client())) as client:
+        client.request("GET", "/")
+        assert client.getresponse().status == 200
 
 
 def test_check_imports_by_its_interpreter(forkd: Installed, other: str) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import re
 from typing import TYPE_CHECKING
 
-from tests.functional.installed import APP
+from tests.functional.installed import APP, memory
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -16,18 +15,6 @@ if TYPE_CHECKING:
 
 VALUE, OTHER, FROM_FILE = "hunter2-of-the-secret", "hunter3-of-the-secret", "hunter4-of-the-file"
 SHOWS = APP.replace("{VERSION} {os.getpid()}", "{os.environ['DB_URL']} {os.environ['TOKEN']}")
-
-
-def _memory(pid: int) -> bytes:
-    """Return what stands in the writable memory of a process."""
-    found = b""
-    with pathlib.Path(f"/proc/{pid}/mem").open("rb", 0) as memory:
-        for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
-            first, last, rights = re.match(r"(\w+)-(\w+) (\S+)", line).groups()
-            if rights.startswith("rw"):
-                memory.seek(int(first, 16))
-                found += memory.read(int(last, 16) - int(first, 16))
-    return found
 
 
 def test_nobody_else_sees_them(forkd: Installed) -> None:
@@ -51,10 +38,10 @@ def test_nobody_else_sees_them(forkd: Installed) -> None:
 
     shown = [forkd.log.read_text(), refused.stderr, json.dumps(forkd.status()), *forkd.titles()]
     assert not re.search("hunter[234]", "\n".join(shown))
-    memory = _memory(forkd.pid)
-    assert b"db: cannot read" in memory  # it is the launcher's
-    assert VALUE.encode() not in memory
-    assert OTHER.encode() not in memory
+    found = memory(forkd.pid)
+    assert b"db: cannot read" in found  # it is the launcher's
+    assert VALUE.encode() not in found
+    assert OTHER.encode() not in found
 
 
 def test_a_service_waits_for_a_secret_that_is_missing(forkd: Installed) -> None:

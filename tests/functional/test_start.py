@@ -10,12 +10,11 @@ import pwd
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import pytest
 
-from tests.functional.installed import APP, COMMAND, Installed
+from tests.functional.installed import APP, COMMAND, Installed, can_be_run_by
 from tests.waiting import until
 
 
@@ -148,26 +147,15 @@ def test_without_preload_each_worker_imports_for_itself(forkd: Installed, concur
     assert forkd.get() == "True"
 
 
-def _can_be_run_by(user: str) -> bool:
-    """Tell whether the user may run this interpreter: one below /root is root's alone."""
-    probe = [sys.executable, "-c", "import forkd"]
-    try:
-        return subprocess.run(probe, user=user, group="nogroup", check=False, capture_output=True).returncode == 0
-    except PermissionError:
-        return False
-
-
 @pytest.mark.skipif(os.getuid() != 0, reason="only root has privileges to drop")
-def test_privileges_are_dropped_before_the_code_is_imported(forkd: Installed) -> None:
+def test_privileges_are_dropped_before_the_code_is_imported(public: Installed) -> None:
     facts = "import os\nIMPORTED = f'{os.getuid()} {os.getgid()}'\nassert os.getgroups() == [os.getgid()]\n"
-    forkd.write("app.py", facts + APP.replace("{VERSION} {os.getpid()}", "{IMPORTED} {os.getuid()} {os.umask(0o027)}"))
-    for folder in (forkd.folder, *forkd.folder.parents[:-2]):
-        folder.chmod(0o755)
-    user = "nobody" if _can_be_run_by("nobody") else "root"
-    forkd.configure({"web": forkd.web(user=user, group="nogroup", umask="027")})
-    forkd.start()
+    public.write("app.py", facts + APP.replace("{VERSION} {os.getpid()}", "{IMPORTED} {os.getuid()} {os.umask(0o027)}"))
+    user = "nobody" if can_be_run_by("nobody") else "root"
+    public.configure({"web": public.web(user=user, group="nogroup", umask="027")})
+    public.start()
     uid, gid = pwd.getpwnam(user).pw_uid, grp.getgrnam("nogroup").gr_gid
-    assert forkd.get() == f"{uid} {gid} {uid} {0o027}"
+    assert public.get() == f"{uid} {gid} {uid} {0o027}"
 
 
 @pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-"])
