@@ -112,7 +112,7 @@ class Intake:
         if conn.state == PREFACE:
             return self._introduce(conn, data)
         # Nearly always a packet is a whole head, and nothing else.
-        if conn.buffer is None and data[-4:] == _EMPTY_LINE and self._is_one_head(data):
+        if conn.buffer is None and data[-4:] == _EMPTY_LINE and _is_one_head(data, self._options.header_limit):
             return self._begin(conn, data)
         conn.buffer = conn.buffer or bytearray()
         conn.buffer += data
@@ -134,9 +134,6 @@ class Intake:
         conn.buffer = None
         _set_peer(conn, header, self.proxies)
         return self.admit(conn, received[header.size :])
-
-    def _is_one_head(self, data: bytes) -> bool:
-        return data.find(_EMPTY_LINE) == len(data) - 4 and len(data) <= self._options.header_limit and data[0] != 0x0D
 
     def _advance(self, conn: Connection) -> bool:
         """Begin the request whose head is in the buffer, if it is whole; return whether to watch the connection."""
@@ -206,6 +203,10 @@ class Intake:
         if self._access_log is not None and not conn.private:
             self._access_log.refused(conn, status, start or b"")
         return self.connections.linger(conn)
+
+
+def _is_one_head(data: bytes, limit: int) -> bool:
+    return data.find(_EMPTY_LINE) == len(data) - 4 and len(data) <= limit and data[0] != 0x0D
 
 
 def _set_peer(conn: Connection, header: proxy.Header, proxies: Proxies) -> None:

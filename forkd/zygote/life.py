@@ -135,4 +135,4 @@ def _import(life: Life, load: Load) -> Callable[[], Callable[[], Service]]:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # From now on the channel's end says it; one that somebody has stopped would not see that.
     process.die_with_parent(signal.SIGCONT)
-    from ssl import SSLContext
+    return (lambda: build) if spec.preload else load_here

@@ -48,7 +48,7 @@ class Served:
         raise AssertionError(self.log())
 
     def client(self, source: str = "") -> Client:
-        return Client(self.address, source, self.tls)
+        return Client(self.address, source, tls=self.tls)
 
     def get(self, path: str, *headers: str) -> bytes:
         """Return the body of a good answer on a connection of its own."""
