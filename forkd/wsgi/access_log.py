@@ -29,7 +29,9 @@ CLIENT_LEFT = 499  # nginx's status for a client that has left before it was tol
 _PERIOD = 0.2  # seconds that lines are collected for
 _RETRY = 0.01  # seconds until what a stream has not taken is offered again
 _SEEN = 4096  # bytes of a head that was refused in which something is looked for
-_SLICE = 128  # lines that are made at a stretch, before green threads have their turn
+# Lines that are made at a stretch, the least and which part of all, and seconds until the next ones: meanwhile green
+# threads have their turn, and native ones the interpreter's lock, which this one would hold for 5 ms.
+_LEAST, _PART, _BREATH = 128, 16, 0.001
 _MOST = 50_000  # entries in the queue
 _ROOM = 8 << 20  # bytes of lines that are not written yet
 _LAST_MOMENT = 1.0  # seconds that a stream has for the last lines
@@ -134,7 +136,7 @@ class AccessLog:
             self._await_something()
             self._group.sleep(_RETRY if self._ready else _PERIOD)
             while self._turn():
-                self._group.sleep(0)
+                self._group.sleep(_BREATH)
             if self._lost and time.monotonic() >= self._tell_at:
                 self._tell_lost()
 
@@ -149,7 +151,8 @@ class AccessLog:
         """Write some of what is queued; return whether there is more."""
         with self._writing:
             offset = time.time() - time.monotonic()
-            for _ in range(min(len(self._queue), _SLICE)):
+            waiting = len(self._queue)
+            for _ in range(min(waiting, max(_LEAST, waiting // _PART))):
                 entry = self._queue.popleft()
                 if self._held < _ROOM:
                     line = self._lines.line(entry, offset)
