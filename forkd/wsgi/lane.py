@@ -53,7 +53,7 @@ class Lane:
         self._proven = 0
         self._waits = 0.0
 
-    def start(self, divert: Callable[[Connection], None], replace: Callable[[], None]) -> None:
+    def start(self, divert: Callable[[Connection], None], replace: Callable[[], object]) -> None:
         """Begin to guard: `divert` takes a connection for the crew, `replace` has a new thread run the loop."""
         self._divert = divert
         self._replace = replace

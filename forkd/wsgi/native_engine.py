@@ -12,7 +12,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from forkd.wsgi.connection import BUSY
+from forkd.wsgi.connection import BUSY, CLOSED
 from forkd.wsgi.engine import Engine, Loop
 from forkd.wsgi.lane import Lane
 from forkd.wsgi.native_crew import NativeCrew
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("forkd.wsgi")
 
-# A connection reports once, and then belongs to whoever took the report, until it is armed again: no lock is needed.
-_ONCE = select.EPOLLIN | select.EPOLLONESHOT
+# What `Connection.handle` says: whether the kernel reports what comes. It does as long as nobody minds, since most
+# requests are answered before their client sends another one; to tell the kernel takes a system call each time.
+_ARMED, _DISARMED = "armed", "disarmed"
+_SILENT = select.EPOLLONESHOT  # an error, which cannot be asked not to be reported, once
 # One of the processes that share a listener is woken for a connection, not all of them.
 _ONE_OF_MANY = select.EPOLLIN | select.EPOLLEXCLUSIVE
 
@@ -54,8 +56,8 @@ class NativeLoop(Loop):
     def start(self, reception: Reception) -> None:
         """As in `Loop`."""
         self._reception = reception
-        self._begin()
-        self._lane.start(self._divert, self._begin)
+        self._group.add_loop(self._run)
+        self._lane.start(self._divert, lambda: self._group.add_loop(self._run))
 
     def stop(self) -> None:
         """As in `Loop`."""
@@ -85,12 +87,11 @@ class NativeLoop(Loop):
     def watch(self, conn: Connection) -> None:
         """As in `Loop`."""
         if conn.handle is None:
-            conn.handle = self._epoll
+            conn.handle = _ARMED
             self._connections[conn.fd] = conn
-            self._epoll.register(conn.fd, _ONCE)
-        else:
-            with suppress(OSError):  # the loop has found it too long idle in this very moment, and closed it
-                self._epoll.modify(conn.fd, _ONCE)
+            self._epoll.register(conn.fd, select.EPOLLIN)
+        elif conn.handle is _DISARMED:
+            self._arm(conn)
 
     def forget(self, conn: Connection) -> None:
         """As in `Loop`."""
@@ -99,8 +100,18 @@ class NativeLoop(Loop):
             self._connections.pop(conn.fd, None)
             self._epoll.unregister(conn.fd)
 
-    def _begin(self) -> None:
-        self._group.add_loop(self._run)
+    def _arm(self, conn: Connection) -> None:
+        conn.handle = _ARMED
+        with suppress(OSError):  # the loop has found it too long idle in this very moment, and closed it
+            self._epoll.modify(conn.fd, select.EPOLLIN)
+
+    def _disarm(self, conn: Connection) -> None:
+        """Have what comes on a busy connection reported no more: its thread reads it, or it waits for its turn."""
+        conn.handle = _DISARMED
+        with suppress(OSError):  # as above
+            self._epoll.modify(conn.fd, _SILENT)
+        if conn.state not in (BUSY, CLOSED):  # it has just been given back, and perhaps armed before this
+            self._arm(conn)
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -117,9 +128,10 @@ class NativeLoop(Loop):
         for fd, _ in self._epoll.poll(timeout):
             conn = self._connections.get(fd)
             if conn is not None:
-                # Busy: it was armed by the thread of its last request just after a sweep had found the next one.
-                if conn.state != BUSY and self._reception.readable(conn):
-                    self.watch(conn)
+                if conn.state != BUSY:
+                    self._reception.readable(conn)
+                elif conn.handle is _ARMED:
+                    self._disarm(conn)
             elif fd in self._listeners:
                 self._reception.acceptable(self._listeners[fd])
                 if fd in self._listeners:
