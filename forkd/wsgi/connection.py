@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from fcntl import ioctl
 from termios import TIOCOUTQ
@@ -19,6 +21,8 @@ STALL_TIMEOUT = 30.0
 """Seconds that a client may go without sending the body, or taking the response, that a thread waits with."""
 
 _STREAK = 1 << 20  # bytes that go at a stretch before a thread gives way: a green one would keep the hub to itself
+
+_OF_THE_FILE = {errno.EIO, errno.EINVAL, errno.ENOSYS, errno.ESTALE}  # what sendfile(2) says when it cannot be read
 
 # Who owns a connection: the loop, which reads its next head, until it is BUSY; then the one thread that serves it.
 # In PREFACE it owes the PROXY header that comes before everything else.
@@ -144,6 +148,25 @@ class Connection:
         if sent != len(data):
             self._send_rest(memoryview(data)[sent:])
         self._moved(len(data))
+
+    def send_file(self, file: int, start: int, size: int) -> int:
+        """Hand `size` bytes of a file, by its descriptor, to the kernel; return how many there were. Not with TLS."""
+        at, end = start, start + size
+        while at < end:
+            try:
+                sent = os.sendfile(self.fd, file, at, min(end - at, _STREAK))
+            except BlockingIOError:
+                self._await_room(end - at)
+                continue
+            except OSError as error:
+                if error.errno in _OF_THE_FILE:
+                    raise
+                raise self._lost(str(error), end - at) from error
+            if not sent:
+                break
+            at += sent
+            self._moved(sent)
+        return at - start
 
     def _send_rest(self, rest: memoryview) -> None:
         while rest:

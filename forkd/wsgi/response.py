@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from forkd.wsgi.fields import CLOCK, fields, status_line
+from forkd.wsgi.wrapper import FileWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from forkd.wsgi.connection import Connection
     from forkd.wsgi.connections import Connections
     from forkd.wsgi.head import Request
+    from forkd.wsgi.wrapper import Extent
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
@@ -86,7 +89,9 @@ class Response:
         kind = type(result)
         if (kind is list or kind is tuple) and not self.begun:
             data = b"".join(result)
-            self._begin(data, whole=True)
+            self._begin(data, len(data))
+        elif type(result) is FileWrapper and self._conn.tls is None and not self.begun and (extent := result.extent()):
+            self._send_file(extent)
         else:
             for data in result:
                 if data:
@@ -94,7 +99,7 @@ class Response:
                 if self._mute and self.begun:
                     break
             if not self.begun:
-                self._begin(b"", whole=True)
+                self._begin(b"", 0)
         self._end()
 
     def write(self, data: bytes) -> None:
@@ -102,12 +107,24 @@ class Response:
         if not isinstance(data, bytes):
             raise TypeError(f"a response is made of bytes, not {type(data).__name__}")
         if not self.begun:
-            self._begin(data, whole=False)
+            self._begin(data, None)
         elif data and not self._mute:
             self._conn.send(self._framed(data))
 
-    def _begin(self, data: bytes, *, whole: bool) -> None:
-        """Send the head with the first piece of the body, or with the `whole` of it."""
+    def _send_file(self, extent: Extent) -> None:
+        """Send what is left of a file, or as much of it as Content-Length says; the kernel takes it from the file."""
+        small = extent.size <= _COPIED
+        data = os.pread(extent.fd, extent.size, extent.start) if small else b""
+        self._begin(data, extent.size)
+        self.truncated = False  # by PEP 3333 it is no mistake that a file goes on after its Content-Length
+        if self._left:
+            self.sent += self._left  # what a client that is lost did not get is taken off later, as of any piece
+            missing = self._left - self._conn.send_file(extent.fd, extent.start + len(data), self._left)
+            self.sent -= missing
+            self._left = missing
+
+    def _begin(self, data: bytes, known: int | None) -> None:
+        """Send the head with the first piece of the body; `known` is the length of all of it, if that is known."""
         if self._status is None:
             raise AssertionError("the application did not call start_response")
         if self.body.failure is not None:
@@ -115,7 +132,7 @@ class Response:
         code, line = status_line(self._status)
         given = fields(self._headers)
         self._mute = self._request.method == "HEAD" or code in (204, 304)
-        framing = self._frame(given.length, len(data) if whole else None, code)
+        framing = self._frame(given.length, known, code)
         if given.close or not self._connections.keeps or self._must_close():
             self.keep_alive = False
         connection = self._connection_field()

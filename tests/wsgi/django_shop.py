@@ -11,6 +11,8 @@ from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, S
 from django.urls import path
 from django.views.decorators.http import require_http_methods, require_POST
 
+from tests.wsgi import sent
+
 settings.configure(
     ALLOWED_HOSTS=["*"],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
@@ -61,6 +63,14 @@ def itself(request: HttpRequest) -> FileResponse:
     return FileResponse(open(__file__, "rb"))
 
 
+def file(request: HttpRequest) -> FileResponse:
+    return FileResponse(open(request.GET["path"], "rb"))
+
+
+def sent_by_the_kernel(request: HttpRequest) -> JsonResponse:
+    return JsonResponse(sum(sent.TOTAL), safe=False)
+
+
 def broken(request: HttpRequest) -> HttpResponse:
     raise RuntimeError("the secret cause")
 
@@ -73,6 +83,8 @@ urlpatterns = [
     path("download", download),
     path("stream", stream),
     path("itself", itself),
+    path("file", file),
+    path("sent", sent_by_the_kernel),
     path("broken", broken),
 ]
 

@@ -8,6 +8,8 @@ import os
 
 from flask import Flask, Response, abort, jsonify, request, send_file, session, stream_with_context
 
+from tests.wsgi import sent
+
 app = Flask(__name__)
 app.secret_key = "for the tests"
 
@@ -63,6 +65,16 @@ def download() -> Response:
 @app.get("/itself")
 def itself() -> Response:
     return send_file(os.path.abspath(__file__), conditional=True)
+
+
+@app.get("/file")
+def file() -> Response:
+    return send_file(request.args["path"], conditional=True)
+
+
+@app.get("/sent")
+def sent_by_the_kernel() -> Response:
+    return jsonify(sum(sent.TOTAL))
 
 
 @app.get("/teapot")

@@ -26,6 +26,21 @@ def django(start):
     found.end()
 
 
+@pytest.fixture(scope="module")
+def plain_django(start):
+    """Yield the same with no validator around it, which would keep its files from the server."""
+    found = start("tests.wsgi.django_shop:app")
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def film(tmp_path):
+    path = tmp_path / "film"
+    path.write_bytes(bytes(range(256)) * 4096)
+    return path
+
+
 @pytest.fixture
 def browser():
     with requests.Session() as session:
@@ -63,6 +78,23 @@ def test_flask_streams_and_sends_files(flask, browser):
     assert browser.head(f"{flask.url}/itself").headers["content-length"] == str(len(whole))
 
 
+def test_flask_has_large_files_sent_by_the_kernel(flask, browser, film):
+    before = browser.get(f"{flask.url}/sent").json()
+    answer = browser.get(f"{flask.url}/file", params={"path": film})
+    assert answer.content == film.read_bytes()
+    assert browser.get(f"{flask.url}/sent").json() - before == len(answer.content)
+    again = browser.get(f"{flask.url}/file", params={"path": film}, headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 99), (70_000, 200_000), (1_000_000, 1_048_575)])
+def test_flask_sends_ranges(flask, browser, film, first, last):
+    answer = browser.get(f"{flask.url}/file", params={"path": film}, headers={"Range": f"bytes={first}-{last}"})
+    assert answer.status_code == 206
+    assert answer.content == film.read_bytes()[first : last + 1]
+    assert answer.headers["content-range"] == f"bytes {first}-{last}/1048576"
+
+
 def test_flask_fails_politely(flask, browser):
     assert browser.get(f"{flask.url}/teapot").status_code == 418
     answer = browser.get(f"{flask.url}/broken")
@@ -87,6 +119,13 @@ def test_django_streams_and_sends_files(django, browser):
     answer = browser.get(f"{django.url}/itself")
     assert answer.content == (HERE / "django_shop.py").read_bytes()
     assert answer.headers["content-length"] == str(len(answer.content))
+
+
+def test_django_has_large_files_sent_by_the_kernel(plain_django, browser, film):
+    before = browser.get(f"{plain_django.url}/sent").json()
+    answer = browser.get(f"{plain_django.url}/file", params={"path": film})
+    assert answer.content == film.read_bytes()
+    assert browser.get(f"{plain_django.url}/sent").json() - before == len(answer.content)
 
 
 def test_django_fails_politely(django, browser):
