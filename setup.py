@@ -22,6 +22,7 @@ TEST = [
     "flask>=3.0",
     "h11>=0.16",  # a second opinion on where a request ends
     "httpx>=0.27",
+    "flask-sock>=0.7",  # WebSockets on the WSGI server, by what people use for them; so the next ones with "sock"
     "hypothesis>=6.100",
     "jsonschema>=4.20",  # `forkd schema` is checked against what the reader takes
     "pytest>=8.2",
@@ -29,8 +30,12 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "requests>=2.31",
+    "simple-websocket>=1.0",
     "setuptools>=68",  # the test of the wheel builds one without a network
+    "websocket-client>=1.7",
+    "websockets>=15",
     "wheel>=0.43",
+    "wsproto>=1.2",
 ]
 
 DEV = [

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from forkd.wsgi.refusal import BodyRefused, ClientGone
 
 if TYPE_CHECKING:
+    from select import epoll
+
     from forkd.wsgi.head import Request
     from forkd.wsgi.listener import Listener
     from forkd.wsgi.tls import Tls, TlsSocket
+    from forkd.wsgi.upgrade import Upgrade
 
 RECEIVE_SIZE = 65536
 STALL_TIMEOUT = 30.0
@@ -41,7 +44,7 @@ class Socket(Protocol):
     def send(self, data: bytes | memoryview, /) -> int:
         """Return how much of `data` is sent."""
 
-    def setsockopt(self, level: int, option: int, value: bytes, /) -> None:
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
         """Set an option of the socket."""
 
     def shutdown(self, how: int, /) -> None:
@@ -54,8 +57,11 @@ class Socket(Protocol):
 class Waiter(Protocol):
     """The part of an engine that a request's thread needs."""
 
-    def wait(self, conn: Connection, *, write: bool, timeout: float) -> bool:
-        """Block the calling thread until the socket is ready, at most `timeout` seconds; return whether it is."""
+    def wait(self, conn: Connection, *, write: bool, timeout: float | None) -> bool:
+        """Block the calling thread until the socket is ready, at most `timeout` seconds unless None; return whether."""
+
+    def epoll(self) -> epoll:
+        """Return an epoll of the kernel's own, which eventlet hides."""
 
 
 class Connection:
@@ -65,7 +71,7 @@ class Connection:
     who speaks on it, as far as a PROXY header tells; `believed`: what that one says of its own clients is; None: nobody
     has asked yet. `private`: it comes from the worker's private listener. `deadline` is the monotonic instant at which
     the loop ends what the connection's state is waiting for. `handle` belongs to the engine. `tls` is its socket once
-    that speaks TLS, and else None.
+    that speaks TLS, and else None; `upgraded` is by what the application uses it for another protocol.
     """
 
     __slots__ = (
@@ -86,6 +92,7 @@ class Connection:
         "sock",
         "state",
         "tls",
+        "upgraded",
     )
 
     def __init__(self, sock: Socket, peer: tuple[str, str], listener: Listener, engine: Waiter) -> None:
@@ -104,6 +111,7 @@ class Connection:
         self.cutoff = 0.0
         self.moved = 0  # bytes since its thread gave way
         self.gone = False  # the client is, or it might as well be
+        self.upgraded: Upgrade | None = None
         self.request: Request | None = None
         self.handle: Any = None
 
@@ -147,7 +155,7 @@ class Connection:
             raise self._lost(str(error), len(data)) from error
         if sent != len(data):
             self._send_rest(memoryview(data)[sent:])
-        self._moved(len(data))
+        self.pace(len(data))
 
     def send_file(self, file: int, start: int, size: int) -> int:
         """Hand `size` bytes of a file, by its descriptor, to the kernel; return how many there were. Not with TLS."""
@@ -156,7 +164,7 @@ class Connection:
             try:
                 sent = os.sendfile(self.fd, file, at, min(end - at, _STREAK))
             except BlockingIOError:
-                self._await_room(end - at)
+                self.await_room(end - at)
                 continue
             except OSError as error:
                 if error.errno in _OF_THE_FILE:
@@ -165,12 +173,12 @@ class Connection:
             if not sent:
                 break
             at += sent
-            self._moved(sent)
+            self.pace(sent)
         return at - start
 
     def _send_rest(self, rest: memoryview) -> None:
         while rest:
-            self._await_room(len(rest))
+            self.await_room(len(rest))
             try:
                 rest = rest[self.sock.send(rest) :]
             except BlockingIOError:
@@ -178,7 +186,7 @@ class Connection:
             except OSError as error:
                 raise self._lost(str(error), len(rest)) from error
 
-    def _await_room(self, unsent: int) -> None:
+    def await_room(self, unsent: int) -> None:
         """Wait until the kernel takes more of the response, of which so many bytes are left.
 
         It holds megabytes of it and says so only when a third has gone, which a slow client may need long for.
@@ -200,7 +208,7 @@ class Connection:
                 self.tls.end()
                 break
             except BlockingIOError:
-                self._await_room(0)
+                self.await_room(0)
             except OSError as error:
                 raise self._lost(str(error)) from error
 
@@ -217,14 +225,15 @@ class Connection:
                 raise self._lost(str(error)) from error
             if not data:
                 raise self._lost("closed before the end of the body")
-            self._moved(len(data))
+            self.pace(len(data))
             return data
 
-    def _moved(self, size: int) -> None:
+    def pace(self, size: int, *, write: bool = False) -> None:
+        """Count bytes that have moved, and give way now and then, by a wait for what the thread may wait for."""
         self.moved += size
         if self.moved > _STREAK:
             self.moved = 0
-            self.engine.wait(self, write=False, timeout=0)
+            self.engine.wait(self, write=write, timeout=0)
 
     def _lost(self, cause: str, unsent: int = 0) -> ClientGone:
         self.gone = True

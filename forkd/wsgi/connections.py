@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from forkd.threadgroup import Event
     from forkd.wsgi.engine import Loop
     from forkd.wsgi.options import Options
+    from forkd.wsgi.upgrade import Upgrade
 
 LINGER_TIMEOUT = 1.0  # seconds without a byte after which a client that was answered for the last time is given up
 LONGEST_LINGER = 30.0  # seconds that one may go on sending a body which nobody wants
@@ -28,7 +29,8 @@ class Connections:
     """The open connections and their deadlines.
 
     `keeps`: they are kept open for another request, which a drain ends. When the last one is gone after that, `empty`
-    is set. `on_room` is called when one has gone while `full` was set.
+    is set. `on_room` is called when one has gone while `full` was set. `upgrades`: those that
+    are left to the application.
     """
 
     def __init__(self, loop: Loop, options: Options, empty: Event) -> None:
@@ -41,6 +43,9 @@ class Connections:
         self._keepalive = options.keepalive_timeout
         self._draining = False
         self._drain_by = math.inf  # until then those may stay that are idle
+        self.upgrades: set[Upgrade] = set()
+        self._upgrades_by = math.inf  # until then they are left alone
+        self._only_upgrades = False
         timeouts = (options.keepalive_timeout, options.header_timeout, LINGER_TIMEOUT)
         # No deadline is ever set nearer than this, so looking at them all this often misses none.
         self.period = min(timeout for timeout in timeouts if timeout)
@@ -79,8 +84,17 @@ class Connections:
         self._open.discard(conn)
         if self.full and self.on_room is not None:
             self._loop.call(self.on_room)
-        if self._draining and not self._open:
-            self._empty.set()
+        if self._draining:
+            self._end_soon()
+
+    def give(self, conn: Connection, upgrade: Upgrade) -> None:
+        """Leave a busy connection to the application; in the request's thread."""
+        conn.upgraded = upgrade
+        self._loop.forget(conn)
+        self.upgrades.add(upgrade)
+        conn.deadline = self._upgrades_by
+        if self._draining:
+            self._end_soon()
 
     def linger(self, conn: Connection) -> bool:
         """End our half of a connection, and read on until the client ends the other one; return whether it is open.
@@ -132,13 +146,30 @@ class Connections:
                 nearest = deadline
         return late, max(nearest - now, self.period / 8)
 
-    def drain(self, patience: float) -> None:
-        """Take it that no connection will be added, and that idle ones stay `patience` seconds at most."""
-        self._drain_by = time.monotonic() + patience
+    def drain(self, patience: float, most: float) -> None:
+        """Take it that no connection will be added, and that idle ones stay `patience` seconds at most.
+
+        Those that were left to the application stay until there are no others, and `most` seconds at most: then it is
+        told that they have ended.
+        """
+        now = time.monotonic()
+        self._drain_by = now + patience
+        self._upgrades_by = now + most
         self._draining = True
         self.keeps = False
+        for conn in list(self._open):
+            if conn.upgraded is not None:
+                conn.deadline = self._upgrades_by
+        self._end_soon()
+
+    def _end_soon(self) -> None:
+        """Draining: say so when the last connection has gone, and end what only the application would end."""
         if not self._open:
             self._empty.set()
+        elif not self._only_upgrades and len(self._open) == len(self.upgrades):
+            self._only_upgrades = True
+            for upgrade in list(self.upgrades):
+                upgrade.end_input()
 
     def cut(self) -> None:
         """End every connection at once; the thread that serves one finds its socket shut down, and closes it."""

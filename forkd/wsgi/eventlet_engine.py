@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import eventlet.hubs
+import eventlet.patcher
 import greenlet
 from eventlet.hubs.hub import READ, WRITE
 
@@ -124,23 +125,31 @@ class GreenWaiter:
         self._loop = loop
         self._writers: dict[int, Any] = {}
 
-    def wait(self, conn: Connection, *, write: bool, timeout: float) -> bool:
+    def wait(self, conn: Connection, *, write: bool, timeout: float | None) -> bool:
         """As in `Waiter`."""
         waiters = self._writers if write else self._loop.readers
         waiters[conn.fd] = greenlet.getcurrent()
-        listener = None
-        if write:
-            listener = self._hub.add(WRITE, conn.fd, partial(wake, waiters), _ignore, None)
+        listener = timer = None
+        if write or conn.upgraded is not None:
+            # An application may have a selector for its upgraded connection, and the hub takes one reader at a time.
+            listener = self._hub.add(WRITE if write else READ, conn.fd, partial(wake, waiters), _ignore, None)
         else:
             self._loop.watch(conn)
-        timer = self._hub.schedule_call_global(timeout, wake, waiters, conn.fd, answer=False)
+        if timeout is not None:
+            timer = self._hub.schedule_call_global(timeout, wake, waiters, conn.fd, answer=False)
         try:
             return bool(self._hub.switch())
         finally:
             waiters.pop(conn.fd, None)
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             if listener is not None:
                 self._hub.remove(listener)
+
+    def epoll(self) -> select.epoll:
+        """As in `Waiter`."""
+        found: select.epoll = eventlet.patcher.original("select").epoll()
+        return found
 
 
 class GreenCrew(Crew):

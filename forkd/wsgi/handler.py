@@ -7,14 +7,17 @@ import struct
 import time
 from _socket import SO_LINGER, SOL_SOCKET
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from forkd.scoreboard import Board
 from forkd.threadgroup import Stopped
 from forkd.wsgi.body import body_of
+from forkd.wsgi.client_socket import ClientSocket
 from forkd.wsgi.fields import CLOCK, NO_FIELDS
 from forkd.wsgi.refusal import BodyRefused, ClientGone, page, text
 from forkd.wsgi.response import DISCARDED, Response
+from forkd.wsgi.upgrade import Upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     Application = Callable[..., Iterable[bytes]]
 
 _log = logging.getLogger("forkd.wsgi")
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 _RESET = struct.pack("ii", 1, 0)
 
@@ -73,6 +78,7 @@ class Handler:
         row.started()
         overruns = self._overruns
         number = 0 if overruns is None else overruns.begin(_name(request))
+        upgrade = self._offer(conn, request, response, number) if request.upgrades and body.finished else None
         began = time.monotonic()
         ending, failed = _CUT, True
         try:
@@ -85,6 +91,8 @@ class Handler:
             if self._access_log is not None and not conn.private:
                 whole = ending != _CUT and (response.begun or not failed)
                 self._access_log.served(request, response, began, seconds, failed=not whole)
+            if upgrade is not None and upgrade.finish():
+                ending = _CUT if conn.gone else _CLOSE
             if ending == _KEEP and conn.buffer:
                 self._loop.call(self._resume, conn)
             elif ending == _KEEP:
@@ -93,6 +101,15 @@ class Handler:
                 self._cut(conn, response)
             else:
                 self._close(conn, request, body)
+
+    def _offer(self, conn: Connection, request: Request, response: Response, number: int) -> Upgrade:
+        """Let the application have the connection for another protocol, if it wants it, and for as long as it likes."""
+        overruns = self._overruns
+        unwatch = partial(overruns.end, number) if overruns is not None else None
+        upgrade = Upgrade(conn, response, self._connections, unwatch)
+        # Libraries look where a few servers keep it; of those, Werkzeug's is the one that wants nothing else done.
+        request.environ["forkd.socket"] = request.environ["werkzeug.socket"] = ClientSocket(upgrade)
+        return upgrade
 
     def _run(self, conn: Connection, request: Request, response: Response) -> tuple[int, bool]:
         """Return what becomes of the connection, and whether the application failed."""
@@ -123,15 +140,17 @@ class Handler:
     ) -> tuple[int, bool]:
         """Tell the client, as far as that is possible, and the log that a request has failed."""
         refusal = response.body.failure
-        if (gone := _lost_client(error)) is not None:
+        if (gone := _found(ClientGone, error)) is not None:
             _log.debug("%s: the client is gone", _name(request))
             response.sent = max(0, response.sent - gone.unsent)
             return _CUT, False
+        if _is_its_own_end(conn, error):
+            return _CLOSE, False
         if not isinstance(refusal, BodyRefused):
             _log.error("%s failed", _name(request), exc_info=error)
         else:
             _log.info("%s refused: %s", _name(request), refusal)
-        if response.begun or conn.gone:
+        if response.begun or conn.gone or conn.upgraded is not None:
             return _CUT, True
         status = refusal.status if isinstance(refusal, BodyRefused) else 500
         try:
@@ -163,9 +182,19 @@ class Handler:
         self._connections.close(conn)
 
 
-def _lost_client(error: BaseException | None) -> ClientGone | None:
-    """Return the loss of a client that an error is, or came while handling: no fault of the application."""
-    while error is not None and not isinstance(error, ClientGone):
+def _is_its_own_end(conn: Connection, error: BaseException) -> bool:
+    """Return whether an application ends a connection of its own by an error of its socket: no fault of its own.
+
+    A bare `ConnectionError` is what Werkzeug's server takes for that, so engineio says by it that all is done.
+    """
+    if conn.upgraded is None:
+        return False
+    return type(error) is ConnectionError or (conn.gone and _found(ConnectionError, error) is not None)
+
+
+def _found(kind: type[_Error], error: BaseException | None) -> _Error | None:
+    """Return the error of a kind that an error is, or came while handling."""
+    while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
 

@@ -27,7 +27,7 @@ _ONLY_ONCE = {"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCO
 class Request:
     """One request as far as its head tells: the environ to serve it with, and how its body is framed."""
 
-    __slots__ = ("chunked", "environ", "expects", "http11", "keep_alive", "length", "method")
+    __slots__ = ("chunked", "environ", "expects", "http11", "keep_alive", "length", "method", "upgrades")
 
     def __init__(self, environ: dict[str, Any], method: str, *, http11: bool) -> None:
         self.environ = environ
@@ -37,6 +37,7 @@ class Request:
         self.length = 0  # bytes of the body, unless it is chunked
         self.chunked = False
         self.expects = False  # "100 Continue" before it sends the body
+        self.upgrades = False  # it asks for another protocol on its connection
 
 
 class HeadParser:
@@ -129,7 +130,7 @@ class HeadParser:
             raise Refused(400, "no Host")
         connection = environ.get("HTTP_CONNECTION")
         if connection is not None:
-            _set_keep_alive(request, connection)
+            _set_connection(request, connection)
         if "HTTP_TRANSFER_ENCODING" in environ:
             _set_chunked(request)
         elif "CONTENT_LENGTH" in environ:
@@ -199,6 +200,7 @@ def _set_chunked(request: Request) -> None:
     request.chunked = True
 
 
-def _set_keep_alive(request: Request, connection: str) -> None:
+def _set_connection(request: Request, connection: str) -> None:
     options = {item.strip(" \t").lower() for item in connection.split(",")}
     request.keep_alive = "close" not in options and (request.http11 or "keep-alive" in options)
+    request.upgrades = "upgrade" in options and request.http11 and "HTTP_UPGRADE" in request.environ

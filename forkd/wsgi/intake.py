@@ -74,6 +74,9 @@ class Intake:
                 self._engine.loop.watch(conn)
         elif conn.state == LINGER:
             self.connections.close(conn)
+        elif conn.upgraded is not None:
+            conn.deadline = math.inf
+            conn.upgraded.end_input()
         # A request may have come just now, while the loop was at something else.
         elif conn.state in (IDLE, PREFACE) and self.readable(conn):
             if conn.state in (IDLE, PREFACE):

@@ -50,7 +50,9 @@ class NativeCrew(Crew):
 
     def submit(self, conn: Connection) -> None:
         """As in `Crew`."""
-        if conn.private or self._queue or not self._lane.admit(conn):
+        # One that asks for another protocol is likely to take long.
+        upgrades = conn.request is not None and conn.request.upgrades
+        if conn.private or upgrades or self._queue or not self._lane.admit(conn):
             self.enqueue(conn)
 
     def enqueue(self, conn: Connection) -> None:

@@ -152,11 +152,15 @@ class NativeLoop(Loop):
 class NativeWaiter:
     """As `Waiter`: the thread sleeps in a poll of its own."""
 
-    def wait(self, conn: Connection, *, write: bool, timeout: float) -> bool:
+    def wait(self, conn: Connection, *, write: bool, timeout: float | None) -> bool:
         """As in `Waiter`."""
         poll = select.poll()
         poll.register(conn.fd, select.POLLOUT if write else select.POLLIN)
-        return bool(poll.poll(timeout * 1000))
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
+
+    def epoll(self) -> select.epoll:
+        """As in `Waiter`."""
+        return select.epoll()
 
 
 def create(group: ThreadGroup, serve: Callable[[Connection], None]) -> Engine:

@@ -92,7 +92,7 @@ class Response:
             self._begin(data, len(data))
         elif type(result) is FileWrapper and self._conn.tls is None and not self.begun and (extent := result.extent()):
             self._send_file(extent)
-        else:
+        elif self._conn.upgraded is None:
             for data in result:
                 if data:
                     self.write(data)
@@ -125,6 +125,8 @@ class Response:
 
     def _begin(self, data: bytes, known: int | None) -> None:
         """Send the head with the first piece of the body; `known` is the length of all of it, if that is known."""
+        if self._conn.upgraded is not None:
+            return  # the application has answered by itself
         if self._status is None:
             raise AssertionError("the application did not call start_response")
         if self.body.failure is not None:

@@ -139,7 +139,8 @@ class Server(BaseServer):
         self._entrance.close(accept=True)
         patience = max(self.options.keepalive_timeout, _SHORTEST_PATIENCE)
         limit = self.service.stop_timeout if self.service is not None else 0
-        self._connections.drain(min(patience, limit / 2) if limit else patience)
+        most = limit / 2 if limit else patience
+        self._connections.drain(min(patience, most), most)
         self._entrance.sweep()
 
     def _end(self, engine: Engine) -> None:

@@ -60,10 +60,11 @@ class TlsSocket:
     """TLS over a non-blocking socket, in as much of a socket's manner as a `Connection` needs.
 
     All that comes is decrypted at once, so what the kernel does not report is not there; but for the end, which may
-    come with the last bytes: `ended` tells of it. 64 KiB at most wait to be sent, encrypted.
+    come with the last bytes: `ended` tells of it. 64 KiB at most wait to be sent, encrypted; `owed` is how many of them
+    were given to `send`.
     """
 
-    __slots__ = ("_begun", "_codec", "_mute", "_owed", "_received", "_sock", "_unsent")
+    __slots__ = ("_begun", "_codec", "_mute", "_received", "_sock", "_unsent", "owed")
 
     def __init__(self, codec: Codec, sock: Socket, received: bytes = b"") -> None:
         """Take over `sock`, and bytes that were `received` from it: whoever has some calls `recv` at once."""
@@ -73,7 +74,7 @@ class TlsSocket:
         self._begun = False
         self._mute = False  # our half has ended
         self._unsent = _NOTHING  # encrypted
-        self._owed = 0  # bytes that were given to `send`, are encrypted, and not all with the kernel
+        self.owed = 0
 
     @property
     def ended(self) -> bool:
@@ -84,7 +85,7 @@ class TlsSocket:
         """Return the socket's descriptor."""
         return self._sock.fileno()
 
-    def setsockopt(self, level: int, option: int, value: bytes) -> None:
+    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
         """Set an option of the socket."""
         self._sock.setsockopt(level, option, value)
 
@@ -115,12 +116,12 @@ class TlsSocket:
         sent = 0
         try:
             while sent < len(view):
-                if not self._owed:
+                if not self.owed:
                     self._queue(self._codec.encode(view[sent : sent + _MOST_OWED]))
-                    self._owed = min(len(view) - sent, _MOST_OWED)
+                    self.owed = min(len(view) - sent, _MOST_OWED)
                 self._flush()
-                sent += self._owed
-                self._owed = 0
+                sent += self.owed
+                self.owed = 0
         except BlockingIOError:
             if not sent:
                 raise
