@@ -17,6 +17,8 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from tests.functional.installed import COMMAND, Installed, Ports, living_in
 from tests.waiting import until
@@ -167,6 +169,52 @@ def test_the_three_services_work_together(example):
     assert counted
     example.process.terminate()
     assert example.wait() == 0
+
+
+@pytest.fixture
+def chat(monkeypatch, short_tmp) -> Iterator[Installed]:
+    """conf/examples/chat under the installed command."""
+    installed = Installed(short_tmp)
+    installed.config = CONF / "examples" / "chat" / "services.yaml"
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(installed.runtime_dir))
+    monkeypatch.setenv("CHAT_PORT", str(installed.port))
+    yield installed
+    installed.close()
+
+
+def enter(chat) -> ClientConnection:
+    return connect(f"ws://127.0.0.1:{chat.port}/talk", proxy=None)
+
+
+def test_everybody_hears_what_is_said_in_the_chat(chat):
+    chat.start()
+    with urllib.request.urlopen(f"http://127.0.0.1:{chat.port}/") as answer:
+        assert b"new WebSocket" in answer.read()
+    with enter(chat) as ada, enter(chat) as bob:
+        for speaker, text in ((ada, "hello"), (bob, "hello, ada"), (ada, "<b>bold</b>")):
+            speaker.send(text)
+            assert [member.recv(10) for member in (ada, bob)] == [text] * 2
+        with enter(chat) as late:
+            assert [late.recv(10) for _ in range(3)] == ["hello", "hello, ada", "<b>bold</b>"]
+
+
+def test_those_who_chat_go_over_to_the_new_worker_at_a_reload(chat):
+    chat.start()
+    (old,) = chat.workers("chat")
+    with contextlib.ExitStack() as stack:
+        members = [stack.enter_context(enter(chat)) for _ in range(10)]
+        assert chat.run("reload").returncode == 0
+        for member in members:
+            with pytest.raises(ConnectionClosed):
+                member.recv(10)
+        again = [stack.enter_context(enter(chat)) for _ in range(10)]
+        again[0].send("here we are again")
+        assert [member.recv(10) for member in again] == ["here we are again"] * 10
+    (new,) = chat.workers("chat")
+    assert new != old
+    log = chat.log.read_text()
+    assert "Traceback" not in log
+    assert "still busy" not in log
 
 
 @pytest.fixture
