@@ -17,6 +17,7 @@ from tests.wsgi.client import Client, request
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.certificates import Authority
     from tests.functional.installed import Installed
 
 
@@ -38,9 +39,9 @@ def test_scaling(forkd: Installed, concurrency: str, short_tmp: Path) -> None:
         traffic.until_more()
 
 
-def test_recycling_of_two_hundred(forkd: Installed, concurrency: str, short_tmp: Path) -> None:
+def test_recycling_of_two_hundred(forkd: Installed, concurrency: str, short_tmp: Path, authority: Authority) -> None:
     recycle = {"requests": 10, "jitter": "50%"}
-    doors = stage.begin(forkd, short_tmp / "sock", workers=8, concurrency=concurrency, recycle=recycle)
+    doors = stage.begin(forkd, short_tmp / "sock", authority, workers=8, concurrency=concurrency, recycle=recycle)
     with Traffic(*doors) as traffic:
         stage.outlast(traffic, 200)
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 
+from tests.certificates import Authority
 from tests.functional.installed import Installed
 from tests.traffic import stage
 from tests.traffic.callers import Traffic
@@ -18,29 +19,32 @@ _IDLE = 3.0  # seconds that clients rest and bodies take at most; a drain takes 
 
 
 def main() -> int:
-    """Try both engines, report, and return 1 if a request was lost."""
+    """Try both engines, each without TLS and with it, report, and return 1 if a request was lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.traffic", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long, both engines together (%(default)g)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long, all together (%(default)g)")
     args = parser.parse_args()
-    lost = [concurrency for concurrency in ("eventlet", "threads") if not _try(concurrency, args.minutes * 30)]
-    return 1 if lost else 0
+    ways = list(itertools.product(("eventlet", "threads"), (False, True)))
+    found = [_try(concurrency, args.minutes * 60 / len(ways), tls=tls) for concurrency, tls in ways]
+    return 0 if all(found) else 1
 
 
-def _try(concurrency: str, seconds: float) -> bool:
+def _try(concurrency: str, seconds: float, *, tls: bool) -> bool:
     folder = pathlib.Path(tempfile.mkdtemp(prefix="traffic-", dir="/tmp"))
     forkd = Installed(folder)
     recycle = {"requests": 1000, "jitter": "50%"}
-    doors = stage.begin(forkd, folder / "sock", workers=4, concurrency=concurrency, recycle=recycle)
+    authority = Authority(folder) if tls else None
+    doors = stage.begin(forkd, folder / "sock", authority, workers=4, concurrency=concurrency, recycle=recycle)
+    name = concurrency + (", TLS" if tls else "")
     traffic = Traffic(*doors, idle=_IDLE)
     try:
         with traffic:
             acts = _work(forkd, traffic, seconds)
     except AssertionError as violation:
-        print(f"{concurrency}: {violation}\nlog: {forkd.log}")
+        print(f"{name}: {violation}\nlog: {forkd.log}")
         return False
     finally:
         forkd.close()
-    print(f"{concurrency}: {acts} acts, {len(traffic.workers)} workers", *map(str, traffic.callers), sep="\n  ")
+    print(f"{name}: {acts} acts, {len(traffic.workers)} workers", *map(str, traffic.callers), sep="\n  ")
     shutil.rmtree(folder)
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import threading
@@ -52,6 +53,14 @@ class Line:
         if headers.get("connection") == "close":
             assert self.client.rest() == b""
             self.hang_up()
+
+    def rest(self) -> bytes:
+        """Return what has come already and was not looked at."""
+        with contextlib.suppress(OSError):
+            if self._client is not None:
+                self._client.sock.settimeout(0)
+                return self._client.sock.recv(1000)
+        return b""
 
     def hang_up(self) -> None:
         if self._client is not None:
@@ -163,7 +172,7 @@ class Caller(threading.Thread):
                 self._exchange(self.line, self._dice, self.over.wait)
                 self.answers += 1
             except Exception:  # noqa: BLE001 -- every failure counts, whatever it is
-                self.failures.append(f"{self.name}: {traceback.format_exc()}")
+                self.failures.append(f"{self.name}: {traceback.format_exc()}received: {self.line.rest()!r}")
                 self.line.hang_up()
             self.slowest = max(self.slowest, time.monotonic() - began)
         self.line.hang_up()
@@ -227,9 +236,9 @@ def _upload(line: Line, dice: random.Random, pause: Pause, *headers: str, chunke
     pieces = dice.randint(1, 10)
     step = -(-len(body) // pieces)
     for at in range(0, len(body), step):
+        pause(dice.uniform(0.0, 2 * line.idle / pieces))  # before it: behind the last one the connection would be idle
         piece = body[at : at + step]
         line.client.send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-        pause(dice.uniform(0.0, 2 * line.idle / pieces))
     if chunked:
         line.client.send(b"0\r\n\r\n")
     answer = line.client.answer()

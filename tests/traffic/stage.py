@@ -9,15 +9,20 @@ from tests.traffic.callers import Door
 from tests.waiting import until
 
 if TYPE_CHECKING:
+    from tests.certificates import Authority
     from tests.functional.installed import Installed
     from tests.traffic.callers import Traffic
 
 ROOT = Path(__file__).parents[2]
 
 
-def begin(forkd: Installed, sock: Path, **keys: Any) -> list[Door]:
-    """Start it with a service `web`; return where it is to be found."""
-    doors = [Door(f"127.0.0.1:{forkd.port}"), Door(f"unix:{sock}")]
+def begin(forkd: Installed, sock: Path, authority: Authority | None = None, **keys: Any) -> list[Door]:
+    """Start it with a service `web`, over TLS where there is an authority; return where it is to be found."""
+    context = None
+    if authority is not None:
+        keys["tls"] = authority.issue("traffic")._asdict()
+        context = authority.client()
+    doors = [Door(f"127.0.0.1:{forkd.port}", context), Door(f"unix:{sock}")]
     bind = [door.address for door in doors]
     web = forkd.web(app="tests.traffic.app:application", bind=bind, pythonpath=[str(ROOT)], surge="100%", **keys)
     forkd.configure({"web": web})
