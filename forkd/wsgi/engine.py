@@ -25,7 +25,8 @@ class Loop(ABC):
     """Watches sockets in one thread, or in none.
 
     A connection that is watched is the loop's; the `Reception` may give it to a request's thread, and `watch` gives
-    it back. `watch`, `forget` and `call` may be used by any thread, the others by the loop alone, once it runs.
+    it back. `watch`, `release`, `forget` and `call` may be used by any thread, the others by the loop alone, once it
+    runs.
     """
 
     @abstractmethod
@@ -55,6 +56,9 @@ class Loop(ABC):
     @abstractmethod
     def watch(self, conn: Connection) -> None:
         """Report when a connection becomes readable."""
+
+    def release(self, conn: Connection) -> None:  # noqa: B027 -- only the hub minds that others wait too
+        """Let the application wait for what comes on a busy connection by any means, until it is watched again."""
 
     @abstractmethod
     def forget(self, conn: Connection) -> None:

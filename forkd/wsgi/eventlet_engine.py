@@ -85,6 +85,10 @@ class GreenLoop(Loop):
                 self._hub.mark_as_reopened(conn.fd)  # someone closed a socket that a green thread was waiting for
             conn.handle = self._hub.add(READ, conn.fd, self._on_readable, _ignore, None)
 
+    def release(self, conn: Connection) -> None:
+        """As in `Loop`; the hub reports to one alone."""
+        self._unwatch(conn)
+
     def forget(self, conn: Connection) -> None:
         """As in `Loop`."""
         self._unwatch(conn)
@@ -131,7 +135,7 @@ class GreenWaiter:
         waiters[conn.fd] = greenlet.getcurrent()
         listener = timer = None
         if write or conn.upgraded is not None:
-            # An application may have a selector for its upgraded connection, and the hub takes one reader at a time.
+            # For its own connection an application may have a selector, so nothing of ours stays in the hub.
             listener = self._hub.add(WRITE if write else READ, conn.fd, partial(wake, waiters), _ignore, None)
         else:
             self._loop.watch(conn)
