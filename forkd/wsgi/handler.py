@@ -8,7 +8,7 @@ import time
 from _socket import SO_LINGER, SOL_SOCKET
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from forkd.scoreboard import Board
 from forkd.threadgroup import Stopped
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     Application = Callable[..., Iterable[bytes]]
 
 _log = logging.getLogger("forkd.wsgi")
-
-_Error = TypeVar("_Error", bound=BaseException)
 
 _RESET = struct.pack("ii", 1, 0)
 
@@ -140,11 +138,11 @@ class Handler:
     ) -> tuple[int, bool]:
         """Tell the client, as far as that is possible, and the log that a request has failed."""
         refusal = response.body.failure
-        if (gone := _found(ClientGone, error)) is not None:
+        if (gone := _lost_client(error)) is not None:
             _log.debug("%s: the client is gone", _name(request))
             response.sent = max(0, response.sent - gone.unsent)
             return _CUT, False
-        if _is_its_own_end(conn, error):
+        if conn.upgraded is not None and conn.upgraded.caused(error):
             return _CLOSE, False
         if not isinstance(refusal, BodyRefused):
             _log.error("%s failed", _name(request), exc_info=error)
@@ -182,19 +180,9 @@ class Handler:
         self._connections.close(conn)
 
 
-def _is_its_own_end(conn: Connection, error: BaseException) -> bool:
-    """Return whether an application ends a connection of its own by an error of its socket: no fault of its own.
-
-    A bare `ConnectionError` is what Werkzeug's server takes for that, so engineio says by it that all is done.
-    """
-    if conn.upgraded is None:
-        return False
-    return type(error) is ConnectionError or (conn.gone and _found(ConnectionError, error) is not None)
-
-
-def _found(kind: type[_Error], error: BaseException | None) -> _Error | None:
-    """Return the error of a kind that an error is, or came while handling."""
-    while error is not None and not isinstance(error, kind):
+def _lost_client(error: BaseException | None) -> ClientGone | None:
+    """Return the loss of a client that an error is, or came while handling: no fault of the application."""
+    while error is not None and not isinstance(error, ClientGone):
         error = error.__cause__ or error.__context__
     return error
 

@@ -16,6 +16,7 @@ from _socket import (  # as in listener.py
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
 )
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
@@ -60,6 +61,7 @@ class Upgrade:
         self._writing = threading.Lock()
         self._call = threading.Lock()  # TLS is not for two threads at once; held for moments
         self._owing = b""  # what TLS has encrypted already, and still wants to be given
+        self._failures: deque[OSError] = deque(maxlen=4)  # the last that the application got
         self._deaf = False  # whoever reads is told that this is the end
         self._reader = 0  # the thread that has read last
         self._idle = threading.Event()  # it has nothing left that it might answer
@@ -115,7 +117,8 @@ class Upgrade:
         sent = 0
         with self._writing:
             if self.over:
-                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+                self._failures.append(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+                raise self._failures[-1]
             while self._owing:
                 self._owing = self._owing[self._sent(self._owing, timeout) :]
             try:
@@ -167,9 +170,21 @@ class Upgrade:
             _settle(self._conn, self._reading)
             if self._readiness is not None:
                 self._readiness.close()
+            self._failures.clear()  # their tracebacks hold on to all this
             self._connections.upgrades.discard(self)
             self._conn.upgraded = None
         return taken
+
+    def caused(self, error: BaseException | None) -> bool:
+        """Return whether an error is, or came while handling, one that the application got here: no fault of its own.
+
+        By a bare `ConnectionError` those say that all is done who are written for Werkzeug's server, such as engineio.
+        """
+        if type(error) is ConnectionError:
+            return True
+        while error is not None and error not in self._failures:
+            error = error.__cause__ or error.__context__
+        return error is not None
 
     def _received(self, size: int, timeout: float | None) -> bytes:
         conn = self._conn
@@ -184,8 +199,9 @@ class Upgrade:
             except BlockingIOError:
                 _wait(conn, write=False, timeout=timeout)
                 continue
-            except OSError:
+            except OSError as error:
                 conn.gone = True
+                self._failures.append(error)
                 raise
             conn.pace(len(data))
             if len(data) > size:  # of TLS, which keeps nothing to itself
@@ -202,8 +218,9 @@ class Upgrade:
                     return conn.sock.send(data)
             except BlockingIOError:
                 _wait(conn, write=True, timeout=timeout)
-            except OSError:
+            except OSError as error:
                 conn.gone = True
+                self._failures.append(error)
                 raise
 
     def _end(self) -> None:
