@@ -44,7 +44,7 @@ class Connections:
         self._draining = False
         self._drain_by = math.inf  # until then those may stay that are idle
         self.upgrades: set[Upgrade] = set()
-        self._upgrades_by = math.inf  # until then they are left alone
+        self._all_by = math.inf  # until then they are left alone, and who still sends what nobody wants
         self._only_upgrades = False
         timeouts = (options.keepalive_timeout, options.header_timeout, LINGER_TIMEOUT)
         # No deadline is ever set nearer than this, so looking at them all this often misses none.
@@ -92,7 +92,7 @@ class Connections:
         conn.upgraded = upgrade
         self._loop.release(conn)
         self.upgrades.add(upgrade)
-        conn.deadline = self._upgrades_by
+        conn.deadline = self._all_by
         if self._draining:
             self._end_soon()
 
@@ -138,8 +138,11 @@ class Connections:
         late = []
         nearest = now + self.period
         for conn in list(self._open):
-            idle = conn.state in (IDLE, PREFACE)
-            deadline = min(conn.deadline, self._drain_by) if idle else conn.deadline
+            deadline = conn.deadline
+            if conn.state in (IDLE, PREFACE):
+                deadline = min(deadline, self._drain_by)
+            elif conn.state == LINGER:
+                deadline = min(deadline, self._all_by)
             if deadline <= now:
                 late.append(conn)
             elif deadline < nearest:
@@ -150,16 +153,16 @@ class Connections:
         """Take it that no connection will be added, and that idle ones stay `patience` seconds at most.
 
         Those that were left to the application stay until there are no others, and `most` seconds at most: then it is
-        told that they have ended.
+        told that they have ended. Those that linger stay no longer either.
         """
         now = time.monotonic()
         self._drain_by = now + patience
-        self._upgrades_by = now + most
+        self._all_by = now + most
         self._draining = True
         self.keeps = False
         for conn in list(self._open):
             if conn.upgraded is not None:
-                conn.deadline = self._upgrades_by
+                conn.deadline = self._all_by
         self._end_soon()
 
     def _end_soon(self) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.waiting import until
 from tests.wsgi.client import chunked, request
+
+if TYPE_CHECKING:
+    from tests.wsgi.client import Client
 
 TRANSPORTS = ["plain", "tls"]
 LONG = 60.0  # seconds; never waited for
@@ -64,6 +68,26 @@ def test_an_upload_in_flight_is_finished(serve):
         assert answer.body == b"one two"
         assert answer.closes
     served.stopped()
+
+
+def test_who_was_refused_and_sends_on_holds_a_drain_no_longer_than_half_of_its_time(serve):
+    served = serve(stop_timeout=2)
+    with served.client() as client:
+        client.send(b"nonsense\r\n\r\n")
+        assert client.answer().status == 400
+        served.drain()
+        until(lambda: ends(client), what="its end")
+    served.stopped()
+    assert "still busy" not in served.log()
+
+
+def ends(client: Client) -> bool:
+    """Send a byte more; return whether the connection has ended."""
+    try:
+        client.send(b"x")
+    except OSError:
+        return True
+    return False
 
 
 def test_half_a_head_is_finished(serve):
