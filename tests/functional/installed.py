@@ -111,6 +111,13 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
+def catches(pid: int, signum: int) -> bool:
+    """Tell whether the process has a handler for the signal."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1]
+    return bool(int(caught, 16) >> (signum - 1) & 1)
+
+
 def living_in(folder: pathlib.Path) -> list[int]:
     """Return the living processes whose working directory is the folder.
 

@@ -99,9 +99,9 @@ def test_a_stuck_worker_is_buried_while_its_service_has_no_zygote(forkd: Install
     forkd.configure({"web": forkd.web(stop_timeout=0.5, restart={"delay": 60, "max_delay": 60, "healthy_after": 60})})
     service = forkd.start().service()
     os.kill(service["zygote_pid"], signal.SIGKILL)
+    until(lambda: forkd.service()["zygote_pid"] is None, what="the zygote's end in the status")
     until(lambda: "forkd: web undertaker" in forkd.titles(), what="a guard")
     os.kill(service["workers"][0]["pid"], signal.SIGSTOP)
-    assert forkd.service()["zygote_pid"] is None
     forkd.signal(signal.SIGKILL)
     forkd.wait()
     until(lambda: not forkd.left(), what="nothing left")

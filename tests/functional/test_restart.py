@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -187,7 +188,10 @@ def _resources(pid: int) -> tuple[int, int]:
 
 def _zombies_of(pid: int) -> list[str]:
     children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    stats = [pathlib.Path(f"/proc/{child}/stat").read_text() for child in children]
+    stats = []
+    for child in children:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # reaped by now
+            stats.append(pathlib.Path(f"/proc/{child}/stat").read_text())
     return [stat for stat in stats if stat.rpartition(")")[2].split()[0] == "Z"]
 
 

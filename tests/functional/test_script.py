@@ -15,7 +15,7 @@ import pytest
 
 from forkd import ProcessLauncher, Server, Service
 from forkd.errors import ForkdError
-from tests.functional.installed import Ports, living_in
+from tests.functional.installed import Ports, catches, living_in
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def script(tmp_path: pathlib.Path, concurrency: str) -> Iterator[Script]:
     script = Script(tmp_path, concurrency)
     assert script.line() == "service broken: worker 0 failed to start: KeyError: 'DSN'", (tmp_path / "log").read_text()
     assert script.line() == "launched"
-    until(lambda: _catches(script.process.pid, signal.SIGTERM), what="the script in wait()")
+    until(lambda: catches(script.process.pid, signal.SIGTERM), what="the script in wait()")
     yield script
     with contextlib.suppress(ProcessLookupError):
         script.process.terminate()
@@ -113,13 +113,6 @@ def script(tmp_path: pathlib.Path, concurrency: str) -> Iterator[Script]:
     script.process.stdout.close()
     script.ports.close()
     until(lambda: not living_in(tmp_path), what="nothing left")
-
-
-def _catches(pid: int, signum: int) -> bool:
-    """Tell whether the process has a handler for the signal."""
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    caught = next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1]
-    return bool(int(caught, 16) >> (signum - 1) & 1)
 
 
 def run(folder: pathlib.Path, script: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.functional.installed import COMMAND, Installed, can_be_run_by, connect, loads, memory
+from tests.functional.installed import COMMAND, Installed, can_be_run_by, catches, connect, loads, memory
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -212,6 +212,7 @@ def test_a_script_reads_them_anew_on_hup(forkd: Installed, concurrency: str, aut
             return ""
 
     until(lambda: name() == "early", 30.0, "the first certificate")
+    until(lambda: catches(forkd.pid, signal.SIGHUP), what="the script in wait()")
     put(forkd, authority.issue("late"))
     forkd.signal(signal.SIGHUP)
     until(lambda: {name() for _ in range(8)} == {"late"}, 30.0, "the second one, of both workers")

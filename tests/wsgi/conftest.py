@@ -114,6 +114,8 @@ class Served:
             Client(self.address).sock.close()
         except ConnectionRefusedError:
             return True
+        except ConnectionResetError:  # it was queued when the listener was closed
+            return False
         return False
 
     def end(self) -> None:
