@@ -15,8 +15,8 @@ class Reception(NamedTuple):
 
     acceptable: Callable[[Listener], None]
     """Someone waits at a listener."""
-    readable: Callable[[Connection], bool]
-    """Bytes, or the end of them, have come on a connection that is not busy; returns whether to watch it on."""
+    readable: Callable[[Connection], object]
+    """Bytes, or the end of them, have come on a connection that is not busy."""
     sweep: Callable[[], None]
     """The time that was asked for by `wake_in` has passed."""
 

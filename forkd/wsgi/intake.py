@@ -52,7 +52,7 @@ class Intake:
         self._parser = HeadParser(options)
 
     def readable(self, conn: Connection) -> bool:
-        """As in `Reception`."""
+        """As in `Reception`; return whether the connection is the loop's still."""
         try:
             return self._read(conn) and self.connections.go_on(conn)
         except TlsFailed as failure:
