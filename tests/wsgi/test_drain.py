@@ -11,8 +11,11 @@ import pytest
 
 from tests.waiting import until
 from tests.wsgi.client import chunked, request
+from tests.wsgi.takeover import check_takeover
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.wsgi.client import Client
 
 TRANSPORTS = ["plain", "tls"]
@@ -202,38 +205,19 @@ def test_a_successor_takes_over_without_a_failed_request(serve, keep_alive):
     """Clients that keep asking, by kept connections or new ones, see old and new server, and no error."""
     old = serve(share=True, options={"keepalive_timeout": LONG})
     new = serve(share=True, bind=old.address, options={"keepalive_timeout": LONG})
-    stop = threading.Event()
-    failures: list[BaseException] = []
-    done = [0] * 4
 
-    def ask(number: int) -> None:
+    def ask(stop: threading.Event) -> Iterator[None]:
         client = old.client()
         try:
             while not stop.is_set():
                 answer = client.get("/hello", *([] if keep_alive else ["Connection: close"]))
                 assert answer.status == 200
-                done[number] += 1
+                yield
                 if answer.closes:
                     assert client.rest() == b""
                     client.sock.close()
                     client = old.client()
-        except BaseException as error:  # noqa: BLE001 -- told by the test's own thread
-            failures.append(error)
         finally:
             client.sock.close()
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        until(lambda: min(done) > 20)
-        old.drain_all()
-        old.stopped()
-        so_far = list(done)
-        until(lambda: all(now > then + 20 for now, then in zip(done, so_far, strict=True)))
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert failures == []
-    assert new.counters()["requests"] > 0
+    check_takeover(old, new, ask, clients=4, answers=20)

@@ -7,12 +7,17 @@ import errno
 import socket
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.waiting import until
 from tests.wsgi.client import Client, request
+from tests.wsgi.takeover import check_takeover
 from tests.wsgi.tls_client import TlsEnd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TRANSPORTS = ["plain", "tls"]
 UPGRADE = ("Connection: keep-alive, Upgrade", "Upgrade: bytes")
@@ -349,35 +354,15 @@ def test_clients_that_come_again_find_the_successor(serve):
     """Twenty clients talk all the time, and connect again when they are ended: nobody is refused, or meets a reset."""
     old = serve("tests.wsgi.upgraded:by_path", share=True)
     new = serve("tests.wsgi.upgraded:by_path", share=True, bind=old.address)
-    stop = threading.Event()
-    failures: list[BaseException] = []
-    done = [0] * 20
 
-    def talk(number: int) -> None:
-        try:
-            while not stop.is_set():
-                with old.client() as client:
-                    switch(client, "/echo-bytes")
-                    with contextlib.suppress(EOFError):
-                        while not stop.is_set():
-                            client.send(b"word")
-                            assert client.exactly(4) == b"word"
-                            done[number] += 1
-        except BaseException as error:  # noqa: BLE001 -- told by the test's own thread
-            failures.append(error)
+    def talk(stop: threading.Event) -> Iterator[None]:
+        while not stop.is_set():
+            with old.client() as client:
+                switch(client, "/echo-bytes")
+                with contextlib.suppress(EOFError):
+                    while not stop.is_set():
+                        client.send(b"word")
+                        assert client.exactly(4) == b"word"
+                        yield
 
-    threads = [threading.Thread(target=talk, args=(number,)) for number in range(20)]
-    for thread in threads:
-        thread.start()
-    try:
-        until(lambda: min(done) > 5)
-        old.drain_all()
-        old.stopped()
-        so_far = list(done)
-        until(lambda: all(now > then + 5 for now, then in zip(done, so_far, strict=True)))
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert failures == []
-    assert new.counters()["requests"] > 0
+    check_takeover(old, new, talk, clients=20, answers=5)
