@@ -84,7 +84,7 @@ class Service:
         self._start_once, self._stop_once, self._at_once, self._end_once = (threading.Lock() for _ in range(4))
         self._made: _Made | None = None
         self._serving = False
-        self.ask_to_be_replaced: Callable[[str], object] = _log.debug
+        self.ask_to_be_replaced: Callable[[str], object] = _ask_nobody
 
     @property
     def thread_group(self) -> ThreadGroup:
@@ -265,6 +265,10 @@ def _identity(address: str) -> tuple[str, int, int] | None:
     except FileNotFoundError:
         return None
     return path, found.st_dev, found.st_ino
+
+
+def _ask_nobody(reason: str) -> None:
+    """Be the launcher that is not there."""
 
 
 def _takes_graceful(server: Server) -> bool:
