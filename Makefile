@@ -70,7 +70,7 @@ coverage: $(VENV)/developer ## prove that the tests of the core reach each of it
 bench: $(VENV)/bench ## measure forkd beside its peers and print the figures (ARGS="respawn status")
 	$(BIN)/python -m bench $(ARGS)
 
-system-packages: ## as root on Debian: install what the tests need beyond Python: systemd, proxies, curl, a browser
+system-packages: ## as root on Debian: install what the tests need beyond Python: systemd, servers, a browser
 	@.ci/system-packages tests
 
 clean: ## remove the virtual environment and everything built

@@ -15,7 +15,14 @@ def version() -> str:
     return found[1]
 
 
+EXTRAS = {
+    "amqp": ["kombu>=5.4"],  # RPC over RabbitMQ
+    "postgresql": ["psycopg[binary]>=3.2"],  # tasks that run once per cluster: this one or the next
+    "redis": ["redis>=5.0"],
+}
+
 TEST = [
+    *(requirement for extra in EXTRAS.values() for requirement in extra),
     "aiohttp>=3.10",  # the clients that the WSGI server is asked by: this one, httpx, requests
     "coverage>=7.6",
     "django>=5.0",  # the applications that the WSGI server is tried on
@@ -103,6 +110,6 @@ setup(
         "pyyaml>=6.0",
         "setproctitle>=1.3",
     ],
-    extras_require={"test": TEST, "dev": DEV, "bench": BENCH},
+    extras_require={**EXTRAS, "test": TEST, "dev": DEV, "bench": BENCH},
     entry_points={"console_scripts": ["forkd=forkd.cli:main"]},
 )
