@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
-from forkd import log
+from forkd import log, log_context
 
 _LONGEST_NAME = 200  # characters
 
@@ -23,24 +23,28 @@ class Look(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one record, with the traceback that came along."""
+        about = log_context.shown()
         text = record.getMessage()
+        if about and not self._json:
+            text = f"[{' '.join(f'{name}={value}' for name, value in about.items())}] {text}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         if record.stack_info:
             text += "\n" + self.formatStack(record.stack_info)
         mark = log.priority(record.levelno) if self._journal else ""
         if self._json:
-            return self._object(mark, record, text)
+            return self._object(mark, record, text, about)
         if self._journal:
             return "\n".join(f"{mark}{self._origin}: {line}" for line in text.split("\n"))
         return log.head(log.stamp(record.created), record.levelname, self._origin) + text
 
-    def _object(self, mark: str, record: logging.LogRecord, text: str) -> str:
-        body = {
+    def _object(self, mark: str, record: logging.LogRecord, text: str, about: dict[str, str]) -> str:
+        body: dict[str, Any] = {
             "at": log.stamp(record.created),
             "level": record.levelname.lower(),
             "origin": self._origin,
             "logger": record.name[:_LONGEST_NAME],
+            **({"context": about} if about else {}),
         }
         return log.as_object(mark, body, text.split("\n")).decode().removesuffix("\n")
 

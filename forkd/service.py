@@ -32,6 +32,9 @@ class WorkerIdentity(NamedTuple):
     slot: int
     incarnation: int
 
+    def __str__(self) -> str:
+        return f"{self.host}/{self.service}/{self.slot}/{self.incarnation}"
+
 
 class Inheritance(NamedTuple):
     """What a worker's process hands to its service: things that were made before it, and outlive it."""

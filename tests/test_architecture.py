@@ -25,6 +25,7 @@ LAYERS = (
         "forkd.channel",
         "forkd.interpreter",
         "forkd.log",
+        "forkd.log_context",
         "forkd.notify",
         "forkd.process",
         "forkd.scoreboard",

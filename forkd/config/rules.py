@@ -67,12 +67,17 @@ def _server_breaches(draft: Draft) -> Iterator[Breach]:
         if key in draft.written and only_with not in ("", kind):
             needed = '"server: wsgi"' if only_with == "wsgi" else 'a server of your own, not with "server: wsgi"'
             yield Breach(draft.name, key, f"makes sense only with {needed}")
+    yield from _needs_breaches(draft, kind)
+
+
+def _needs_breaches(draft: Draft, kind: str) -> Iterator[Breach]:
     if kind == "wsgi":
         for key, text in _NEEDED_BY_WSGI.items():
             if not draft.values.get(key) and key not in draft.broken:
                 yield Breach(draft.name, key, text)
-    elif "transport" in draft.written and "topic" not in draft.values and not draft.broken & {"topic", "transport"}:
-        yield Breach(draft.name, "transport", 'makes sense only with "topic"')
+    elif "topic" not in draft.values and "topic" not in draft.broken:
+        for key in sorted({"transport", "call_queue"} & draft.written - draft.broken):
+            yield Breach(draft.name, key, 'makes sense only with "topic"')
 
 
 def _restart_breaches(draft: Draft) -> Iterator[Breach]:

@@ -140,6 +140,15 @@ class ServiceSpec(NamedTuple):
         str | None, Unit("topic"), Own, Doc("the RPC topic that the service's public methods are called on", "billing")
     ] = None
     transport: Annotated[str, Unit("transport"), Own, Doc("how RPC calls travel: `local`", "local")] = "local"
+    call_queue: Annotated[
+        int | None,
+        AtLeast(0),
+        AtMost(1_000_000),
+        Own,
+        Doc(
+            "RPC calls that may wait in a worker for a thread, the next is refused; default: as many as `threads`", "0"
+        ),
+    ] = None
     args: Annotated[
         dict[Annotated[str, Unit("argument")], Any],
         Own,

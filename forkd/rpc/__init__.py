@@ -10,6 +10,7 @@ from forkd.rpc.errors import (
     Busy,
     NoSuchMethod,
     NoSuchTopic,
+    NoSuchWorker,
     NotAllowed,
     RemoteError,
     RpcError,
@@ -20,6 +21,7 @@ from forkd.rpc.errors import (
 
 if TYPE_CHECKING:
     from forkd.rpc.client import Client
+    from forkd.rpc.methods import idempotent
     from forkd.rpc.server import Server
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Client",
     "NoSuchMethod",
     "NoSuchTopic",
+    "NoSuchWorker",
     "NotAllowed",
     "RemoteError",
     "RpcError",
@@ -35,9 +38,10 @@ __all__ = [
     "Timeout",
     "WorkerLost",
     "WrongVersion",
+    "idempotent",
 ]
 
-_HOMES = {"Client": "forkd.rpc.client", "Server": "forkd.rpc.server"}
+_HOMES = {"Client": "forkd.rpc.client", "Server": "forkd.rpc.server", "idempotent": "forkd.rpc.methods"}
 
 
 def __getattr__(name: str) -> Any:

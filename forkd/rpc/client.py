@@ -2,63 +2,107 @@
 
 from __future__ import annotations
 
-import math
 import os
-import time
+from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from forkd.errors import ForkdError
-from forkd.rpc import topics
-from forkd.rpc.errors import BadArguments, from_failure
-from forkd.rpc.transports.local.client import LocalClient
+from forkd.rpc.outgoing import Preparation
+from forkd.rpc.transports import transport as transport_of
 from forkd.rpc.wire import Unsendable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
+
+    from forkd.rpc.transports import Transport
+
+_AS_BEFORE: Any = object()  # what is not prepared anew
 
 
 class Client:
     """A caller of one topic. Any number of threads may share it; a forked process gets connections of its own.
 
     `transport` is `local` (None: the same); `timeout` is each call's deadline in seconds, None for no deadline;
-    `runtime_dir` is the launcher's, by default `$FORKD_RUNTIME_DIR` or the directory that it would choose itself.
+    `runtime_dir` is the launcher's, by default `$FORKD_RUNTIME_DIR` or the directory that it would choose itself;
+    exceptions of `allowed_exceptions` are raised as themselves where a method raised them, and not as `RemoteError`.
     """
 
     def __init__(
-        self, topic: str, transport: str | None = None, timeout: float | None = 30.0, runtime_dir: str | None = None
+        self,
+        topic: str,
+        transport: str | None = None,
+        timeout: float | None = 30.0,
+        runtime_dir: str | None = None,
+        *,
+        allowed_exceptions: Sequence[type[Exception]] = (),
     ) -> None:
-        if transport not in (None, "local"):
-            raise ForkdError(f"{topic}: transport {transport!r} is not supported; there is: local")
-        if timeout is not None and not timeout > 0:
-            raise ForkdError(f"{topic}: timeout: expected more than 0 seconds, got {timeout!r}")
         self.topic = topic
-        self.timeout = timeout
-        self._directory = topics.directory(topic, runtime_dir)
-        self._transports: dict[int, LocalClient] = {}  # one, by the process that it belongs to
+        self._prepared = Preparation(topic, timeout, allowed=tuple(allowed_exceptions)).check()
+        self._link = _Link(transport or "local", topic, runtime_dir)
+
+    @property
+    def timeout(self) -> float | None:
+        """The deadline of each call, in seconds; None: there is none."""
+        return self._prepared.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._prepared = self._prepared._replace(timeout=seconds).check()
 
     def call(self, method: str, /, **args: Any) -> Any:
         """Return what the method returns. Arguments and result are what msgpack knows; a tuple arrives as a list.
 
-        Raise `RemoteError` where the method raised, at once `NoSuchTopic`, `NoSuchMethod`, `BadArguments` or `Busy`
-        where it was not called, `WorkerLost` as soon as its worker is gone, `Timeout` at the deadline.
+        Datetimes, dates, UUIDs and Decimals travel, too. Raise `RemoteError` where the method raised, at once
+        `NoSuchTopic`, `NoSuchMethod`, `BadArguments` or `Busy` where it was not called, `WorkerLost` as soon as its
+        worker is gone, `Timeout` at the deadline.
         """
-        if not isinstance(method, str):
-            raise BadArguments(f"{self.topic}: a method is called by its name, which is text and not {method!r:.80}")
-        deadline = math.inf if self.timeout is None else time.monotonic() + self.timeout
+        return self._ask(method, args, cast=False)
+
+    def cast(self, method: str, /, **args: Any) -> None:
+        """Have the method called and return as soon as a worker has accepted to; what it comes to is for the log there.
+
+        Raise what `call` raises where it is not accepted.
+        """
+        self._ask(method, args, cast=True)
+
+    def fanout(self, method: str, /, **args: Any) -> dict[str, Any]:
+        """Call the method in every worker of the topic; return what each returned, by `HOST/SERVICE/SLOT/INCARNATION`.
+
+        Where one has no result, the exception that `call` would raise stands in its place. A slot whose worker is not
+        ready by the deadline is a `Timeout`, by the path of its socket. Raise `NoSuchTopic` where nobody serves it.
+        """
+        prepared = self._prepared
         try:
-            answer = self._transport().call(method, args, deadline)
+            answers = self._link.transport().ask_all(prepared.outgoing(method, args), prepared.deadline())
         except Unsendable as error:
-            raise BadArguments(f"{self.topic}.{method}: the arguments cannot be sent: {error}") from None
-        if "error" in answer:
-            raise from_failure(answer["error"])
-        return answer.get("result")
+            raise prepared.unsendable(method, error) from None
+        return {worker: prepared.outcome(answer) for worker, answer in answers.items()}
+
+    def prepare(
+        self,
+        *,
+        worker: int | str | None = _AS_BEFORE,
+        timeout: float | None = _AS_BEFORE,
+        version: str | None = _AS_BEFORE,
+        context: dict[str, Any] = _AS_BEFORE,
+    ) -> Self:
+        """Return a client of the same connections, whose calls are made as this one's but for what is given.
+
+        `worker`: to this one only: a slot of this host, or `HOST/SERVICE/SLOT`, or that with `/INCARNATION`.
+        `version`: to servers of the same major version and at least this minor one. `context`: travels with each call,
+        beside a `request_id` and what came with the call that the calling thread runs.
+        """
+        given = {"worker": worker, "timeout": timeout, "version": version, "context": context}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not _AS_BEFORE}
+        twin = copy(self)
+        twin._prepared = self._prepared._replace(**changes).check()  # noqa: SLF001 -- one of our own class
+        return twin
 
     def close(self) -> None:
         """Close the connections; calls in flight raise `WorkerLost`. The next call opens new ones."""
-        transport = self._transports.pop(os.getpid(), None)
-        if transport is not None:
-            transport.close()
+        self._link.close()
 
     def __enter__(self) -> Self:
         return self
@@ -68,14 +112,34 @@ class Client:
     ) -> None:
         self.close()
 
-    def _transport(self) -> LocalClient:
-        transport = self._transports.get(os.getpid())
-        return transport or self._connect()
+    def _ask(self, method: str, args: dict[str, Any], *, cast: bool) -> Any:
+        prepared = self._prepared
+        try:
+            answer = self._link.transport().ask(prepared.outgoing(method, args, cast=cast), prepared.deadline())
+        except Unsendable as error:
+            raise prepared.unsendable(method, error) from None
+        return prepared.result(answer)
 
-    def _connect(self) -> LocalClient:
+
+class _Link:
+    """The transport of a client and of all that were prepared from it: one in each process."""
+
+    def __init__(self, url: str, topic: str, runtime_dir: str | None) -> None:
+        self._make = partial(transport_of, url, topic, runtime_dir)
+        self._transports: dict[int, Transport] = {os.getpid(): self._make()}  # one, by the process that it belongs to
+
+    def transport(self) -> Transport:
+        return self._transports.get(os.getpid()) or self._connect()
+
+    def close(self) -> None:
+        transport = self._transports.pop(os.getpid(), None)
+        if transport is not None:
+            transport.close()
+
+    def _connect(self) -> Transport:
         """Make this process's transport; without a lock, for one that was held at a fork would never be freed."""
         pid = os.getpid()
-        mine = self._transports.setdefault(pid, LocalClient(self.topic, self._directory))
+        mine = self._transports.setdefault(pid, self._make())
         for other in [key for key in self._transports if key != pid]:
             # The parent's: give the copies of its descriptors back. Its connections are its own and stay.
             inherited = self._transports.pop(other, None)

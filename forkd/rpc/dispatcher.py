@@ -2,10 +2,11 @@
 
 The rules, in this order:
 - what cannot be called (no such method, wrong arguments, wrong version) is refused at once, however full the worker is;
-- a draining dispatcher begins nothing: what waits and what still comes is refused as moved;
-- a call runs at once while the group has a thread for it, else it waits; as many may wait as may run, and the next
-  is refused as busy;
-- a call whose deadline passed while it waited is not begun.
+- a draining dispatcher accepts nothing: what waits and what still comes is refused as moved;
+- a call runs at once while the group has a thread for it, else it waits; as many may wait as the server says, and the
+  next is refused as busy;
+- a call whose deadline passed while it waited is not begun;
+- a cast is answered when it is accepted, and from then on it is this worker's: it runs, though late or in a drain.
 Every call gets exactly one answer.
 """
 
@@ -13,20 +14,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import re
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forkd.errors import ForkdError
+from forkd.log_context import set_current
 from forkd.overruns import watched
+from forkd.rpc.answers import accepted, failed, raised, returned
 from forkd.rpc.errors import BadArguments, Failure
 from forkd.rpc.methods import Method, public_methods
-from forkd.rpc.wire import Request, Unsendable, frame
+from forkd.rpc.wire import Request, Unsendable
 from forkd.threadgroup import Stopped
 
 if TYPE_CHECKING:
@@ -36,10 +39,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger("forkd.rpc")
 
 _LINGER = 0.05  # seconds a thread waits for its next call: long against a caller's turnaround, short for the group
-_TRACEBACK = 16384  # characters, the last ones
-
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _MOVED = Failure("moved", "the worker drains; the call was not begun")
+_LATE = Failure("late", "its deadline passed before it could begin")
+_NEVER = math.inf
+_NO_CONTEXT: dict[str, Any] = {}
 
 
 class _Call(NamedTuple):
@@ -52,7 +56,7 @@ class _Call(NamedTuple):
 
 
 class Dispatcher:
-    """Holds at most as many running calls as the group has threads, and as many waiting ones."""
+    """Holds at most as many running calls as the group has threads, and as many waiting ones as the server says."""
 
     def __init__(self, server: Server, service: Service, base: type) -> None:
         if not _VERSION.fullmatch(server.version):
@@ -62,6 +66,7 @@ class Dispatcher:
         self._group = service.thread_group
         self._board = service.board
         self._overruns = watched(service, "call")
+        self._most_waiting = service.thread_group.limit if server.call_queue is None else server.call_queue
         self._lock = threading.Lock()  # held for a few instructions; guards all below
         self._waiting: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._runners = 0  # threads that run calls or linger
@@ -76,6 +81,11 @@ class Dispatcher:
         """The names that can be called, sorted."""
         return sorted(self._methods)
 
+    @property
+    def idempotent(self) -> list[str]:
+        """The names of those that may run twice for one call, sorted."""
+        return sorted(name for name, method in self._methods.items() if method.idempotent)
+
     def start(self) -> None:
         """Begin to watch over calls."""
         if self._overruns is not None:
@@ -89,22 +99,28 @@ class Dispatcher:
         method = self._methods.get(request.method)
         refusal = self._refusal(request, method)
         if refusal is None and method is not None:
-            expires = float("inf") if request.seconds is None else time.monotonic() + request.seconds
-            refusal = self._accept(_Call(request, method, answer, expires))
+            expires = _NEVER if request.cast or request.seconds is None else time.monotonic() + request.seconds
+            refusal = self._accept(_Call(request, method, _drop if request.cast else answer, expires))
         if refusal is not None:
-            answer(_failed(request, refusal))
+            answer(failed(request.id, refusal))
+        elif request.cast:
+            answer(accepted(request.id))
 
     def drain(self) -> None:
-        """Begin no further call, and refuse those that wait as moved; return at once."""
+        """Accept no further call, and refuse those that wait as moved, but casts; return at once."""
         with self._lock:
             self._draining = True
-            moved = self._take_waiting()
+            waiting = self._take_waiting()
+            moved = [call for call in waiting if not call.request.cast]
+            for call in waiting:
+                if call.request.cast:
+                    self._waiting.put(call)
             self._open -= len(moved)
             self._queued -= len(moved)
             for _ in range(self._idle):
                 self._waiting.put(None)  # no thread need linger now
         for call in moved:
-            call.answer(_failed(call.request, _MOVED))
+            call.answer(failed(call.request.id, _MOVED))
         self._close_call(0)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -136,7 +152,7 @@ class Dispatcher:
             spare = self._idle - self._queued
             if spare > 0 or not self._start_runner(call):
                 # Without a single runner nobody would ever fetch it.
-                if spare <= 0 and (not self._runners or -spare >= self._group.limit):
+                if spare <= 0 and (not self._runners or -spare >= self._most_waiting):
                     text = f"{self._server.topic}: {self._open} calls are in hand, {-spare} of them waiting"
                     return Failure("busy", text)
                 self._waiting.put(call)
@@ -180,7 +196,7 @@ class Dispatcher:
             raise
         with self._lock:
             self._idle -= 1
-            if call is None and not self._draining:
+            if call is None:
                 # One may have come between the end of the wait and the lock, counting on this thread.
                 with contextlib.suppress(queue.Empty):
                     call = self._waiting.get_nowait()
@@ -191,21 +207,23 @@ class Dispatcher:
     def _perform(self, call: _Call) -> None:
         started = time.monotonic()
         if started > call.expires:
-            call.answer(_failed(call.request, Failure("late", "its deadline passed before it could begin")))
+            call.answer(failed(call.request.id, _LATE))
             return
         row = self._board.row()
         row.started()
         overruns = self._overruns
         number = 0 if overruns is None else overruns.begin(f"{self._server.topic}.{call.request.method}")
         outcome: Any = None
-        failed = True
+        has_failed = True
+        set_current(call.request.context)
         try:
-            outcome, failed = self._outcome(call)
+            outcome, has_failed = self._outcome(call)
         finally:
-            row.finished(time.monotonic() - started, failed)
+            set_current(_NO_CONTEXT)
+            row.finished(time.monotonic() - started, has_failed)
             if overruns is not None:
                 overruns.end(number)
-        call.answer(self._answer(call, outcome, failed))
+        call.answer(self._answer(call, outcome, has_failed))
 
     def _outcome(self, call: _Call) -> tuple[Any, bool]:
         """Return the result and False, or the failure and True."""
@@ -215,30 +233,24 @@ class Dispatcher:
                 return call.method.fn(**request.args, context=request.context), False
             return call.method.fn(**request.args), False
         except BaseException as error:  # whatever a method raises is its caller's to know
-            failure = self._remote(error)
+            failure = raised(error, with_traceback=self._server.send_tracebacks)
             if _ends_thread(error):
                 # Without an answer the call would count as never begun once the worker has drained.
-                call.answer(_failed(request, failure))
+                call.answer(failed(request.id, failure))
                 raise
             _log.exception("%s.%s failed", self._server.topic, request.method)
             return failure, True
 
-    def _remote(self, error: BaseException) -> Failure:
-        text = ""
-        if self._server.send_tracebacks:
-            above = error.__traceback__.tb_next if error.__traceback__ else None  # without forkd's own frame
-            text = "".join(traceback.format_exception(type(error), error, above))[-_TRACEBACK:]
-        return Failure("remote", _text(error), type(error).__qualname__, text)
-
-    def _answer(self, call: _Call, outcome: Any, failed: bool) -> bytes:
-        if failed:
-            return _failed(call.request, outcome)
+    def _answer(self, call: _Call, outcome: Any, has_failed: bool) -> bytes:
+        number = call.request.id
+        if has_failed:
+            return failed(number, outcome)
         try:
-            return frame({"type": "answer", "id": call.request.id, "result": outcome})
+            return returned(number, outcome)
         except Unsendable as error:
             text = f"the result of {self._server.topic}.{call.request.method} cannot be sent: {error}"
             _log.error(text)
-            return _failed(call.request, Failure("remote", text, "Unsendable"))
+            return failed(number, Failure("remote", text, "Unsendable", args=[text]))
 
     def _take_waiting(self) -> list[_Call]:
         calls = []
@@ -256,23 +268,14 @@ class Dispatcher:
             self._drained.set()
 
 
-def _failed(request: Request, failure: Failure) -> bytes:
-    fields = [field.encode("utf-8", "replace").decode()[:_TRACEBACK] for field in failure]
-    return frame({"type": "answer", "id": request.id, "error": fields})
+def _drop(answer: bytes) -> None:
+    """Take the answer that nobody waits for; a failure was logged."""
 
 
 def _ends_thread(error: BaseException) -> bool:
     """Tell whether somebody stopped the thread, or killed a green one: nothing then that its method came to."""
     greenlet = sys.modules.get("greenlet")  # only processes with green threads import it
     return isinstance(error, Stopped) or (greenlet is not None and isinstance(error, greenlet.GreenletExit))
-
-
-def _text(error: BaseException) -> str:
-    """Return the exception's message, also that of a class whose `__str__` fails."""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 -- it is the user's code that runs here
-        return "(its text cannot be had)"
 
 
 def _serves(ours: str, wanted: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from forkd.errors import ForkdError
@@ -40,12 +41,16 @@ class WrongVersion(RpcError):
     """The server's version does not serve a caller of the version that the call asks for."""
 
 
+class NoSuchWorker(RpcError):
+    """The topic has no worker of the slot or the identity that the call was for; the method was not called."""
+
+
 class NotAllowed(RpcError):
     """The topic is not for this process to call."""
 
 
 class Busy(RpcError):
-    """The worker runs as many calls as it may, and as many again wait; the method was not called."""
+    """The worker runs as many calls as it may, and as many wait as may; the method was not called."""
 
 
 class WorkerLost(RpcError):
@@ -61,12 +66,18 @@ class Moved(RpcError):
 
 
 class Failure(NamedTuple):
-    """An error as it travels: its kind, a sentence, and of a `remote` one the exception's class and traceback."""
+    """An error as it travels: its kind, a sentence, and of a `remote` one what the exception was.
+
+    That is: the name of its class and of that one's module, the traceback, and its arguments, as far as they can be
+    sent.
+    """
 
     kind: str
     message: str
     class_name: str = ""
+    module: str = ""
     traceback: str = ""
+    args: Sequence[Any] = ()
 
 
 _KINDS: dict[str, type[RpcError]] = {
@@ -75,15 +86,41 @@ _KINDS: dict[str, type[RpcError]] = {
     "wrong-version": WrongVersion,
     "busy": Busy,
     "late": Timeout,
+    "lost": WorkerLost,
+    "no-such-worker": NoSuchWorker,
     "moved": Moved,
 }
 
 
-def from_failure(value: Any) -> RpcError:
-    """Return the exception of a failure as it came over the wire; a kind of a later protocol is a plain RpcError."""
-    if not isinstance(value, list) or len(value) != len(Failure._fields) or not all(isinstance(x, str) for x in value):
+def from_failure(value: Any, allowed: Sequence[type[Exception]] = ()) -> Exception:
+    """Return the exception of a failure as it came over the wire; a kind of a later protocol is a plain RpcError.
+
+    One of a class that is `allowed` is made anew from its arguments, with the `RemoteError` as its cause; where its
+    constructor does not take them, it stays that.
+    """
+    failure = _failure(value)
+    if failure is None:
         return RpcError(f"the worker sent a malformed error: {value!r:.200}")
-    failure = Failure(*value)
-    if failure.kind == "remote":
-        return RemoteError(failure.class_name, failure.message, failure.traceback)
-    return _KINDS.get(failure.kind, RpcError)(failure.message)
+    if failure.kind != "remote":
+        return _KINDS.get(failure.kind, RpcError)(failure.message)
+    error = RemoteError(failure.class_name, failure.message, failure.traceback)
+    for cls in allowed:
+        if (cls.__module__, cls.__qualname__) == (failure.module, failure.class_name):
+            return _made_anew(cls, failure.args, error)
+    return error
+
+
+def _failure(value: Any) -> Failure | None:
+    if not isinstance(value, list) or len(value) != len(Failure._fields):
+        return None
+    *texts, args = value
+    return Failure(*value) if all(isinstance(x, str) for x in texts) and isinstance(args, list) else None
+
+
+def _made_anew(cls: type[Exception], args: Sequence[Any], error: RemoteError) -> Exception:
+    try:
+        made = cls(*args)
+    except Exception:  # noqa: BLE001 -- its own constructor wants something else than its arguments
+        return error
+    made.__cause__ = error
+    return made

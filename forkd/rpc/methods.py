@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from forkd.errors import ForkdError
 from forkd.rpc.errors import BadArguments
@@ -13,17 +13,30 @@ if TYPE_CHECKING:
 
     from forkd.periodic import PeriodicTasks
 
+F = TypeVar("F", bound="Callable[..., Any]")
+
+_MARKED = "_forkd_idempotent"
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def idempotent(method: F) -> F:
+    """Mark a method of an `rpc.Server` that may run twice for one call: the call is sent again if its worker is lost.
+
+    Once at most. All others run once or, when their worker is lost, once or not at all.
+    """
+    setattr(method, _MARKED, True)
+    return method
 
 
 class Method:
     """One callable method. Arguments come by name only; `context` is the call's own and no argument."""
 
-    __slots__ = ("_known", "_needed", "_open", "_signature", "_taken", "fn", "name", "wants_context")
+    __slots__ = ("_known", "_needed", "_open", "_signature", "_taken", "fn", "idempotent", "name", "wants_context")
 
     def __init__(self, name: str, fn: Callable[..., Any]) -> None:
         self.name = name
         self.fn = fn
+        self.idempotent = getattr(fn, _MARKED, False) is True
         self._signature = inspect.signature(fn)
         parameters = self._signature.parameters.values()
         if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from forkd.errors import ForkdError
 from forkd.rpc.dispatcher import Dispatcher
-from forkd.rpc.transports.local.server import LocalServer
+from forkd.rpc.transports import intake
 from forkd.server import Server as BaseServer
 
 if TYPE_CHECKING:
+    from forkd.rpc.transports import Intake
     from forkd.service import Service
 
 
@@ -20,18 +21,19 @@ class Server(BaseServer):
     underscore, and that is no `@periodic_task`. What is inherited from here, overridden or not, cannot be called.
     Arguments come by name; a parameter named `context` gets the call's context, a dict, and no argument.
 
-    `topic`, `transport`, `version` ("major.minor": serves callers of the same major and up to that minor) and
-    `send_tracebacks` may be set on the class or, before `init`, on the instance; a subclass need not call
-    `__init__`.
+    `topic`, `transport`, `version` ("major.minor": serves callers of the same major and up to that minor),
+    `call_queue` (how many calls may wait in a worker for a thread; None: as many as it has threads) and
+    `send_tracebacks` may be set on the class or, before `init`, on the instance; a subclass need not call `__init__`.
     """
 
     topic: str = ""
     transport: str = "local"
     version: str = "1.0"
+    call_queue: int | None = None
     send_tracebacks: bool = True
 
     _dispatcher: Dispatcher
-    _intake: LocalServer
+    _intake: Intake
 
     def __init__(self, topic: str | None = None, transport: str | None = None) -> None:
         if topic is not None:
@@ -43,10 +45,8 @@ class Server(BaseServer):
         """Open the topic; calls are taken from `start` on. Raise `ForkdError` for what could never be served."""
         if not self.topic:
             raise ForkdError(f"{type(self).__qualname__}: an rpc.Server needs a topic")
-        if self.transport != "local":
-            raise ForkdError(f"{self.topic}: transport {self.transport!r} is not supported; there is: local")
         self._dispatcher = Dispatcher(self, service, Server)
-        self._intake = LocalServer(service, self.topic, self._dispatcher)
+        self._intake = intake(self.transport, self.topic, service, self._dispatcher)
         super().init(service)
 
     def start(self) -> None:

@@ -1,20 +1,19 @@
 """Messages as bytes: msgpack maps in frames of a bounded length; knows no socket and no method.
 
 A frame is the length of its body as 4 bytes, most significant first, and the body: a map with a `type`.
-Worker to client: `hello {protocol, host, service, slot, incarnation}` first; `answer {id, result | error}`; `bye`
-(it drains: begin nothing new); `end` (every call it began is answered, all others were never begun); `refused
-{message}` in place of hello. Client to worker: `call {id, method, args, seconds, context?, version?}`.
+Worker to client: `hello {protocol, worker, idempotent}` first; `answer {id, result | error}`; `bye` (it drains: begin
+nothing new); `end` (every call it began is answered, all others were never begun); `refused {message}` in place of
+hello. Client to worker: `call {id, method, args, context?, seconds?, version?, cast?}`.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import msgpack
-
 from forkd.errors import ForkdError, ProtocolError
+from forkd.rpc import values
 
-PROTOCOL = 1
+PROTOCOL = 2
 MESSAGE_LIMIT = 8 << 20
 """Longest body of a frame, in bytes; the same for both sides and both directions."""
 
@@ -28,7 +27,10 @@ class Unsendable(ForkdError):
 
 
 class Request(NamedTuple):
-    """A call as it arrived; `seconds` is what its deadline leaves, None for a caller who waits for ever."""
+    """A call as it arrived; `seconds` is what its deadline leaves, None for a caller who waits for ever.
+
+    Of a `cast` nobody waits for what it comes to, only for word that it was accepted.
+    """
 
     id: int
     method: str
@@ -36,15 +38,24 @@ class Request(NamedTuple):
     seconds: float | None
     context: dict[str, Any]
     version: str | None
+    cast: bool
 
 
 def frame(message: Message) -> bytes:
     """Return the message's frame; raise `Unsendable`, which says what stands in the way."""
+    body = pack(message)
+    return len(body).to_bytes(_HEADER, "big") + body
+
+
+def pack(message: Message) -> memoryview:
+    """Return the message's body alone; raise `Unsendable`, which says what stands in the way."""
     try:
-        body = _pack(message)
+        body = values.pack(message)
     except Exception as error:  # noqa: BLE001 -- a value may be of a class whose own code runs here
         raise Unsendable(str(error)) from None
-    return len(body).to_bytes(_HEADER, "big") + body
+    if len(body) > MESSAGE_LIMIT:
+        raise Unsendable(f"it takes {len(body)} bytes, and {MESSAGE_LIMIT} is the most")
+    return body
 
 
 class Frames:
@@ -67,43 +78,15 @@ class Frames:
             if len(rest) < body + size:
                 break
             start = body + size
-            messages.append(_unpack(bytes(rest[body:start])))
+            messages.append(unpack(bytes(rest[body:start])))
         del rest[:start]
         return messages
 
 
-def _pack(message: Message) -> memoryview:
-    """Return a body that whoever receives it can read: a frame that cannot be read would end the connection of all.
-
-    What consists of msgpack's own types always can. A tuple may be the key of a dict, but arrives as a list, which may
-    not; a subclass of dict may have another length than items. So what has any of those in it is read for a trial.
-    """
+def unpack(body: bytes | memoryview) -> Message:
+    """Return the message of a body; raise `ProtocolError` for what is none."""
     try:
-        return _body(msgpack.packb([message], strict_types=True))
-    except TypeError:
-        body = _body(msgpack.packb([message]))
-    try:
-        _read(body)
-    except (ValueError, TypeError) as error:
-        raise Unsendable(f"nobody could read it (a tuple, for one, is no key of a dict): {error}") from None
-    return body
-
-
-def _body(packed: bytes) -> memoryview:
-    """Return the message out of the list that it was packed in: msgpack packs one level more than it reads."""
-    body = memoryview(packed)[1:]
-    if len(body) > MESSAGE_LIMIT:
-        raise Unsendable(f"it takes {len(body)} bytes, and {MESSAGE_LIMIT} is the most")
-    return body
-
-
-def _read(body: bytes | memoryview) -> Any:
-    return msgpack.unpackb(body, strict_map_key=False)  # a result may well be a map with numbers for keys
-
-
-def _unpack(body: bytes) -> Message:
-    try:
-        message = _read(body)
+        message = values.unpack(body)
     except (ValueError, TypeError) as error:
         raise ProtocolError(f"a frame is not msgpack: {error}") from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
@@ -122,6 +105,7 @@ def request(message: Message) -> Request:
         message.get("seconds"),
         message.get("context", {}),
         message.get("version"),
+        message.get("cast", False),
     )
     sound = (
         type(found.id) is int
@@ -130,7 +114,9 @@ def request(message: Message) -> Request:
         and all(type(name) is str for name in found.args)
         and (found.seconds is None or type(found.seconds) in (int, float))
         and type(found.context) is dict
+        and all(type(name) is str for name in found.context)
         and (found.version is None or type(found.version) is str)
+        and type(found.cast) is bool
     )
     if not sound:
         raise ProtocolError("a call's fields have the wrong types")

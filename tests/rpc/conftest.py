@@ -107,6 +107,11 @@ class Host:
             listener.close()
 
 
+def connections(client):
+    """Return the connections that a client has just now, of the local transport."""
+    return client._link.transport()._connections._connections
+
+
 @pytest.fixture(params=["threads", "eventlet"])
 def host(request, short_tmp):
     host = Host(short_tmp, request.param)

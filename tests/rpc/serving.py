@@ -6,6 +6,7 @@ Says `ready`, `began NAME` and `stopped` on stdout; hears `release`, `stop` and 
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import os
 import sys
@@ -19,9 +20,10 @@ if SETUP:
 import socket  # noqa: E402 -- after eventlet has patched it
 import threading  # noqa: E402 -- as above
 
-from forkd import Service, periodic_task, rpc  # noqa: E402
+from forkd import Service, log_context, periodic_task, rpc  # noqa: E402
 from forkd.scoreboard import Board  # noqa: E402
 from forkd.service import Inheritance, WorkerIdentity  # noqa: E402
+from tests.rpc import known  # noqa: E402
 
 PEN = threading.Lock()
 
@@ -108,6 +110,20 @@ class Probe(rpc.Server):
     def who(self):
         return os.getpid()
 
+    def refuse(self, *, strangely=False):
+        raise (known.Strange(1, 2) if strangely else known.Refused("no", dt.date(2026, 1, 1)))
+
+    @rpc.idempotent
+    def echo_again(self, value):
+        return value
+
+    @rpc.idempotent
+    def hold_again(self, name):
+        return self.hold(name)
+
+    def about(self):
+        return log_context.shown()
+
     def hold(self, name):
         say(f"began {name}")
         self.gate.wait()
@@ -170,6 +186,8 @@ def obey(service, server):
 def main():
     server = Probe()
     server.topic = SETUP["topic"]
+    server.version = "1.2"
+    server.call_queue = SETUP.get("call_queue")
     limits = {"threads": SETUP.get("threads"), "request_timeout": SETUP.get("request_timeout", 0)}
     service = Service(server, concurrency=SETUP["concurrency"], **limits)
     service.adopt(inheritance())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+import uuid
 
 import pytest
 
@@ -16,7 +20,30 @@ from forkd.rpc import wire
 from tests.rpc.conftest import ROOT
 from tests.waiting import until
 
-VALUES = [None, True, 0, -1, 2**63, 1.5, "", "ö", b"\0\xff", [], [1, [2]], {}, {"a": {"b": [None]}}, {1: "one"}]
+EAST = dt.timezone(dt.timedelta(hours=5, minutes=30))
+VALUES = [
+    dt.datetime(2026, 2, 28, 23, 59, 59, 999999),  # noqa: DTZ001 -- these, too
+    dt.datetime(2026, 2, 28, tzinfo=dt.UTC),
+    dt.datetime(2026, 2, 28, tzinfo=EAST),
+    dt.date(1, 1, 1),
+    uuid.UUID(int=7),
+    decimal.Decimal("-1.50"),
+    [{"at": dt.date(2026, 1, 1)}],
+    None,
+    True,
+    0,
+    -1,
+    2**63,
+    1.5,
+    "",
+    "ö",
+    b"\0\xff",
+    [],
+    [1, [2]],
+    {},
+    {"a": {"b": [None]}},
+    {1: "one"},
+]
 
 
 @pytest.fixture
@@ -26,7 +53,9 @@ def client(shared):
 
 
 def test_values_arrive_as_they_left(client):
-    assert [client.call("echo", value=value) for value in VALUES] == VALUES
+    found = [client.call("echo", value=value) for value in VALUES]
+    assert found == VALUES
+    assert list(map(str, found)) == list(map(str, VALUES))  # a Decimal's zeros, a datetime's zone
 
 
 def test_a_tuple_arrives_as_a_list(client):
@@ -167,7 +196,12 @@ def test_large_arguments_and_results(client):
 
 
 def test_a_context_reaches_the_method_that_asks_for_it(client):
-    assert client.call("with_context", value=1) == [1, {}]
+    value, context = client.prepare(context={"user": "ada"}).call("with_context", value=1)
+    assert value == 1
+    assert context.pop("user") == "ada"
+    assert re.fullmatch("[0-9a-f]{16}", context.pop("request_id"))
+    assert not context
+    assert client.prepare(context={"request_id": "mine"}).call("with_context", value=1) == [1, {"request_id": "mine"}]
 
 
 def test_an_unknown_topic_fails_at_once(short_tmp):

@@ -56,8 +56,12 @@ def test_a_worker_says_hello(host):
     host.worker(slot=3)
     with Raw(host, slot=3) as raw:
         hello = raw.read()
-    who = {"host": "here", "service": "probe", "slot": 3, "incarnation": 1}
-    assert hello == {"type": "hello", "protocol": wire.PROTOCOL} | who
+    assert hello == {
+        "type": "hello",
+        "protocol": wire.PROTOCOL,
+        "worker": "here/probe/3/1",
+        "idempotent": ["echo_again", "hold_again"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -103,17 +107,6 @@ def test_half_a_call_and_a_hasty_farewell_are_nothing(host):
         raw.call(1, "bump")  # nobody waits for its answer
     client = host.client()
     until(lambda: client.call("count") == 1, what="the whole call is made")
-
-
-def test_versions_are_compared(shared):
-    with Raw(shared) as raw:
-        assert raw.read()["type"] == "hello"
-        for version in ("1", "1.0"):
-            raw.call(1, "add", args={"a": 1}, version=version)
-            assert raw.read()["result"] == 2
-        for version in ("2.0", "1.1", "0.9", "x", "1.0.0"):
-            raw.call(1, "add", args={"a": 1}, version=version)
-            assert raw.read()["error"][0] == "wrong-version"
 
 
 def test_a_context_travels_with_its_call(shared):

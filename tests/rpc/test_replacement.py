@@ -8,6 +8,7 @@ import time
 import pytest
 
 from forkd import rpc
+from tests.rpc.conftest import connections
 from tests.waiting import until
 
 
@@ -93,8 +94,7 @@ def test_calls_in_flight_are_spread(host, callers):
 
 
 def await_in_flight(client, count):
-    connections = client._transport()._connections
-    until(lambda: sum(len(each.pending) for each in connections) == count, what="the call is in flight")
+    until(lambda: sum(len(each.pending) for each in connections(client)) == count, what="the call is in flight")
 
 
 def test_a_new_slot_is_noticed(host):
@@ -133,7 +133,7 @@ def test_draining_keeps_the_answers_that_its_own_calls_wait_for(host, callers):
 
 
 def _serves(client):
-    return any(connection.usable for connection in client._transport()._connections)
+    return any(connection.usable for connection in connections(client))
 
 
 def test_an_idle_client_finds_the_successor_of_a_drained_worker(host):

@@ -1,1 +1,72 @@
-"""How calls travel; one module or package for each transport, with a server's side and a client's."""
+"""How calls travel: which transport a name or a URL means, and what each has for a caller and for a worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from forkd.errors import ForkdError
+from forkd.rpc import topics
+
+if TYPE_CHECKING:
+    from forkd.rpc.dispatcher import Dispatcher
+    from forkd.rpc.errors import RpcError
+    from forkd.rpc.outgoing import Outgoing
+    from forkd.rpc.wire import Message
+    from forkd.service import Service
+
+
+class Transport(Protocol):
+    """A process's way to the workers of one topic; any thread may use it. `deadline` is a monotonic instant or inf."""
+
+    def ask(self, call: Outgoing, deadline: float) -> Message:
+        """Return the answer, with a `result` or an `error`; of a cast as soon as a worker has accepted it.
+
+        Raise `RpcError` where no worker answered, and `Unsendable`.
+        """
+
+    def ask_all(self, call: Outgoing, deadline: float) -> dict[str, Message | RpcError]:
+        """Return what each worker of the topic answered, or why it did not, by its identity."""
+
+    def close(self) -> None:
+        """End what is open; callers that wait raise `WorkerLost`."""
+
+    def forget(self) -> None:
+        """Close a parent's descriptors in its fork: no word to anyone, no lock, which a fork may have cut off."""
+
+
+class Intake(Protocol):
+    """A worker's way to its callers."""
+
+    def start(self) -> None:
+        """Take calls from now on."""
+
+    def stop(self, graceful: bool) -> None:
+        """Take nothing more; graceful: return when all that began is answered, else cut every connection.
+
+        A second call, from another thread and not graceful, ends a first one that takes too long.
+        """
+
+
+def transport(url: str, topic: str, runtime_dir: str | None) -> Transport:
+    """Return a new way to the workers of `topic`, which connects when it is first used.
+
+    Raise `ForkdError` where `url` is no transport's.
+    """
+    if url == "local":
+        from forkd.rpc.transports.local.client import LocalClient  # lazy: each process loads the transport it uses
+
+        return LocalClient(topic, topics.directory(topic, runtime_dir))
+    raise _unknown(url, topic)
+
+
+def intake(url: str, topic: str, service: Service, dispatcher: Dispatcher) -> Intake:
+    """Return a worker's intake of calls for `topic`, not started; raise `ForkdError` where `url` is no transport's."""
+    if url == "local":
+        from forkd.rpc.transports.local.server import LocalServer  # lazy: as above
+
+        return LocalServer(service, topic, dispatcher)
+    raise _unknown(url, topic)
+
+
+def _unknown(url: str, topic: str) -> ForkdError:
+    return ForkdError(f"{topic}: transport {url!r:.200} is not supported; there is: local")

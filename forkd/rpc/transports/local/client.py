@@ -1,180 +1,102 @@
-"""A client's side of the local transport: one connection per worker slot of the topic, and which of them a call takes.
-
-The directory is listed again when it has changed, when a connection is over and when none is usable; never by a timer
-while calls have a worker to go to. A slot's socket accepts also while it has no worker: only a hello makes a
-connection usable.
-"""
+"""A client's side of the local transport: sends calls to workers and returns their answers, and what is retried."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import math
-import os
-import socket
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
-from forkd.rpc.errors import Moved, NoSuchTopic, NotAllowed, Timeout, WorkerLost
-from forkd.rpc.topics import SUFFIX
-from forkd.rpc.transports.local.connection import Connection
-from forkd.rpc.transports.local.waits import left_until, until_ready
+from forkd.rpc.errors import Moved, NoSuchWorker, RpcError, Timeout, WorkerLost
+from forkd.rpc.transports.local.connections import Connections
 from forkd.rpc.wire import frame
 
 if TYPE_CHECKING:
+    from forkd.rpc.outgoing import Outgoing
+    from forkd.rpc.transports.local.connection import Box, Connection
     from forkd.rpc.wire import Message
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.5  # seconds between two looks for a worker, where there is none
-_TICK = 50_000_000  # ns; a directory that changed so recently may change again under the same time stamp
 
 
 class LocalClient:
-    """The connections of one process to one topic. Any thread may call; none is started."""
+    """The calls of one process to one topic. Any thread may call; none is started."""
 
     def __init__(self, topic: str, directory: str) -> None:
-        self._topic = topic
-        self._directory = directory
+        self._connections = Connections(topic, directory)
         self._ids = itertools.count(1)
-        self._connections: list[Connection] = []  # replaced, never changed: it is read without a lock
-        self._search = threading.Lock()  # of the one thread that looks for workers
-        self._listed: int | None = None  # the directory's time stamp at the last listing; None: list again
-        self._unreachable = False  # a slot had nobody who listens
-        self._closed = False
 
-    def call(self, method: str, args: dict[str, Any], deadline: float) -> Message:
-        """Send a call to the worker with the fewest in flight and return its answer.
+    def ask(self, call: Outgoing, deadline: float) -> Message:
+        """As in `Transport`: send a call to the worker with the fewest in flight and return its answer."""
+        return self._ask(call, deadline)[1]
 
-        A call that its worker did not begin goes to another, until the monotonic `deadline`.
-        """
-        while True:
-            connection = self._choose(deadline)
-            number = next(self._ids)
-            call: Message = {"type": "call", "id": number, "method": method, "args": args}
-            if deadline != math.inf:
-                call["seconds"] = left_until(deadline)
-            with contextlib.suppress(Moved):
-                answer = connection.ask(number, frame(call), deadline)
-                if not _is_moved(answer):
-                    return answer
-                connection.retire()
+    def ask_all(self, call: Outgoing, deadline: float) -> dict[str, Message | RpcError]:
+        """As in `Transport`: those that are ready are at it together, then the other slots have time to get ready."""
+        answers: dict[str, Message | RpcError] = {}
+        begun, rest = self._begin_all(call, deadline)
+        for slot, connection, box in begun:
+            try:
+                answers[connection.name] = _answer(connection, box, deadline)
+            except Moved:
+                rest.append(slot)
+            except RpcError as error:
+                answers[connection.name] = error
+        for slot in rest:
+            try:
+                name, answer = self._ask(call._replace(worker=slot), deadline)
+                answers[name] = answer
+            except NoSuchWorker:  # the slot has gone meanwhile
+                continue
+            except RpcError as error:
+                answers[self._connections.path(slot)] = error
+        return answers
 
     def close(self) -> None:
-        """Close every connection; callers that wait raise `WorkerLost`."""
-        self._closed = True
-        connections, self._connections = self._connections, []
-        for connection in connections:
-            connection.close()
+        """As in `Transport`."""
+        self._connections.close()
 
     def forget(self) -> None:
-        """Close a parent's descriptors in its fork: no word to the workers, no lock, which a fork may have cut off."""
-        for connection in self._connections:
-            connection.sock.close()
+        """As in `Transport`."""
+        self._connections.forget()
 
-    def _choose(self, deadline: float) -> Connection:
-        pause = _FIRST_PAUSE
+    def _ask(self, call: Outgoing, deadline: float) -> tuple[str, Message]:
+        """Return who answered and what.
+
+        A call that its worker did not begin goes to another, until the deadline; an idempotent one whose worker was
+        lost does once: a call that kills whoever begins it must not kill all.
+        """
+        has_lost = False
         while True:
-            best = self._best()
-            if best is not None and self._is_settled():
-                return best
-            if not self._acquire_search(deadline, wait=best is None):
-                if best is not None:
-                    return best
-                raise Timeout(f"{self._topic}: no worker was found within the deadline")
+            connection = self._connections.choose(deadline, call.worker)
             try:
-                self._refresh()
-                best = self._best()
-                if best is not None:
-                    return best
-                self._await_hello(min(pause, left_until(deadline)))
-            finally:
-                self._search.release()
-            if not left_until(deadline):
-                raise Timeout(f"{self._topic}: no worker was ready within the deadline")
-            pause = min(2 * pause, _LONGEST_PAUSE)
+                return connection.name, _answer(connection, self._begin(connection, call, deadline), deadline)
+            except Moved:
+                continue
+            except WorkerLost:
+                if has_lost or call.method not in connection.idempotent or self._connections.closed:
+                    raise
+                has_lost = True
 
-    def _acquire_search(self, deadline: float, *, wait: bool) -> bool:
-        if not wait:
-            return self._search.acquire(blocking=False)
-        return self._search.acquire(timeout=-1 if deadline == math.inf else left_until(deadline))
+    def _begin_all(self, call: Outgoing, deadline: float) -> tuple[list[tuple[int, Connection, Box]], list[int]]:
+        """Return the slots where the call was sent, and the others."""
+        begun, rest = [], []
+        for slot in self._connections.slots(deadline):
+            connection = self._connections.best(slot)
+            try:
+                if connection is None:
+                    rest.append(slot)
+                else:
+                    begun.append((slot, connection, self._begin(connection, call, deadline)))
+            except (Moved, Timeout):
+                rest.append(slot)
+        return begun, rest
 
-    def _best(self) -> Connection | None:
-        """Return the usable connection with the fewest calls in flight, the least recently used of equals."""
-        usable = [connection for connection in self._connections if connection.usable]
-        return min(usable, key=Connection.rank, default=None)
-
-    def _is_settled(self) -> bool:
-        """Tell whether every slot has a usable connection and no slot has come or gone."""
-        if self._unreachable or not all(connection.usable for connection in self._connections):
-            return False
-        return self._listed is not None and self._listed == _stamp(self._directory)
-
-    def _refresh(self) -> None:
-        """Bring the connections up to date with the slots; never blocks. Raise what no waiting would mend."""
-        if self._closed:
-            raise WorkerLost(f"{self._topic}: the client was closed")
-        for connection in self._connections:
-            if not connection.usable and not connection.over:
-                connection.glance()
-        kept = [connection for connection in self._connections if not connection.over]
-        over = [connection for connection in self._connections if connection.over]
-        self._connections = kept
-        for connection in over:
-            connection.discard()
-            if connection.refusal is not None:
-                raise connection.refusal
-        taken = {connection.slot for connection in kept}
-        slots = self._slots()
-        if not slots and not kept:
-            raise NoSuchTopic(f"nobody serves the topic {self._topic!r}: no worker's socket is in {self._directory}")
-        fresh = [self._connect(slot) for slot in slots if slot not in taken]
-        self._unreachable = None in fresh
-        self._connections = kept + [connection for connection in fresh if connection is not None]
-
-    def _slots(self) -> list[str]:
-        """Return the paths of the sockets; none where there is no directory."""
-        try:
-            stamp = _stamp(self._directory)
-            names = os.listdir(self._directory)
-        except FileNotFoundError:
-            return []
-        except PermissionError:
-            raise NotAllowed(f"{self._topic}: {self._directory} may not be read by this user") from None
-        settled = stamp is not None and time.time_ns() - stamp > _TICK
-        self._listed = stamp if settled else None
-        return sorted(f"{self._directory}/{name}" for name in names if name.endswith(SUFFIX))
-
-    def _connect(self, slot: str) -> Connection | None:
-        """Return a connection without a hello yet; None while nobody listens, or too many are in the queue."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            sock.connect(slot)
-        except (ConnectionRefusedError, FileNotFoundError, BlockingIOError):
-            sock.close()
-            return None
-        except PermissionError:
-            sock.close()
-            raise NotAllowed(f"{self._topic}: this user may not connect to {slot}") from None
-        except OSError:
-            sock.close()
-            raise
-        return Connection(sock, slot)
-
-    def _await_hello(self, seconds: float) -> None:
-        waiting = [connection.sock for connection in self._connections if not connection.over]
-        until_ready(waiting, [], seconds)
-        for connection in self._connections:
-            connection.glance()
+    def _begin(self, connection: Connection, call: Outgoing, deadline: float) -> Box:
+        number = next(self._ids)
+        return connection.begin(number, frame(call.message(number, deadline)), deadline)
 
 
-def _stamp(directory: str) -> int | None:
-    try:
-        return os.stat(directory).st_mtime_ns
-    except OSError:
-        return None
-
-
-def _is_moved(answer: Message) -> bool:
-    error = answer.get("error")
-    return isinstance(error, list) and error[:1] == ["moved"]
+def _answer(connection: Connection, box: Box, deadline: float) -> Message:
+    """Return the answer; raise `Moved` also where the worker says that it has not begun the call."""
+    answer = connection.answer(box, deadline)
+    error: Any = answer.get("error")
+    if isinstance(error, list) and error[:1] == ["moved"]:
+        connection.retire()
+        raise Moved(connection.name)
+    return answer

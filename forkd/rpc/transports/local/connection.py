@@ -23,8 +23,17 @@ if TYPE_CHECKING:
     from forkd.rpc.wire import Message
 
 _READ = 65536
-_IDENTITY = ("host", "service", "slot", "incarnation")
 _LEAD = "lead"  # the note by which a waiting caller is appointed
+
+
+class Box:
+    """Where a caller finds its answer, an error in its place, or the note that it is to lead."""
+
+    __slots__ = ("notes", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
 
 class Connection:
@@ -36,7 +45,7 @@ class Connection:
         self.usable = False
         self.over = False  # takes no calls any more; to be replaced
         self.refusal: RpcError | None = None
-        self.pending: dict[int, queue.SimpleQueue[Any]] = {}
+        self.pending: dict[int, Box] = {}
         self.sock = sock
         self._frames = Frames()
         self._unsent = b""  # the rest of a frame whose caller gave up
@@ -44,22 +53,34 @@ class Connection:
         self._lead = threading.Lock()
         self._writing = threading.Lock()
         self._entry = threading.Lock()  # guards `pending`: calls that come, answers, the end of the connection
-        self._name = slot
+        self.name = slot  # the worker's identity once it has said hello
+        self.idempotent: frozenset[str] = frozenset()
         self._last = 0
 
-    def ask(self, number: int, frame: bytes, deadline: float) -> Message:
-        """Send a call and return its answer; raise `Moved`, `WorkerLost` or `Timeout` at the monotonic `deadline`."""
-        box: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    def begin(self, number: int, frame: bytes, deadline: float) -> Box:
+        """Send a call and return where its answer will be, to be fetched by `answer` in any case.
+
+        Raise `Moved`, or `Timeout` at the monotonic `deadline`, where it could not be sent.
+        """
+        box = Box(number)
         with self._entry:
             if self.over:
-                raise Moved(self._name)
+                raise Moved(self.name)
             self.pending[number] = box
             self._last = number
         try:
             self._send(frame, deadline)
-            return self._answer(box, deadline)
-        finally:
+        except RpcError:
             self._leave(number)
+            raise
+        return box
+
+    def answer(self, box: Box, deadline: float) -> Message:
+        """Wait for an answer and return it; raise `Moved`, `WorkerLost` or `Timeout` at the monotonic `deadline`."""
+        try:
+            return self._await_answer(box.notes, deadline)
+        finally:
+            self._leave(box.number)
 
     def glance(self) -> None:
         """Read what has come, if nobody else does; never blocks."""
@@ -72,6 +93,10 @@ class Connection:
     def rank(self) -> tuple[int, int]:
         """Return what the next call prefers the smallest of: calls in flight, then how recently one was sent."""
         return len(self.pending), self._last
+
+    def serves(self, worker: int | str | None) -> bool:
+        """Tell whether a call for this worker, of `Outgoing`, may be sent here; of a slot only the number is told."""
+        return worker is None or isinstance(worker, int) or f"{self.name}/".startswith(f"{worker}/")
 
     def retire(self) -> None:
         """Take no further call: the worker drains."""
@@ -92,7 +117,7 @@ class Connection:
 
     def _send(self, frame: bytes, deadline: float) -> None:
         if not self._writing.acquire(timeout=-1 if deadline == math.inf else left_until(deadline)):
-            raise Timeout(f"{self._name}: the worker does not read")
+            raise Timeout(f"{self.name}: the worker does not read")
         try:
             rest = len(self._unsent)
             data = self._unsent + frame
@@ -102,11 +127,11 @@ class Connection:
         except OSError:
             # The worker never got all of this call. What it wrote before it went is still to be read.
             self.retire()
-            raise Moved(self._name) from None
+            raise Moved(self.name) from None
         finally:
             self._writing.release()
         if sent < len(data):
-            raise Timeout(f"{self._name}: the worker does not read")
+            raise Timeout(f"{self.name}: the worker does not read")
 
     def _push(self, data: bytes, deadline: float) -> int:
         """Write until all is written or the deadline passes; return how many bytes were."""
@@ -133,7 +158,7 @@ class Connection:
                 self._lead.release()
                 self._appoint()
 
-    def _answer(self, box: queue.SimpleQueue[Any], deadline: float) -> Message:
+    def _await_answer(self, box: queue.SimpleQueue[Any], deadline: float) -> Message:
         while True:
             if self._lead.acquire(blocking=False):
                 try:
@@ -145,7 +170,7 @@ class Connection:
             if isinstance(found, dict):
                 return found
             if found is None:
-                raise Timeout(f"{self._name}: no answer within the deadline")
+                raise Timeout(f"{self.name}: no answer within the deadline")
             if found is not _LEAD:
                 raise found
 
@@ -186,9 +211,11 @@ class Connection:
                 with self._entry:
                     box = self.pending.pop(number, None)
                 if box is not None:  # else its caller has given up
-                    box.put(message)
-            case {"type": "hello", "protocol": int(protocol)} if protocol == PROTOCOL:
-                self._name = "/".join(str(message.get(part)) for part in _IDENTITY)
+                    box.notes.put(message)
+            case {"type": "hello", "protocol": int(protocol), "worker": str(name), "idempotent": list(names)} if (
+                protocol == PROTOCOL
+            ):
+                self.name, self.idempotent = name, frozenset(map(str, names))
                 self.usable = not self.over
             case {"type": "hello"}:
                 self._refuse(RpcError(f"{self.slot}: the worker speaks RPC protocol {message.get('protocol')!r:.20}"))
@@ -210,7 +237,7 @@ class Connection:
             boxes = list(self.pending.values())
             self.pending.clear()
         for box in boxes:
-            box.put(Moved(self._name) if self._ended else WorkerLost(f"{self._name}: {why}; the call may have run"))
+            box.notes.put(Moved(self.name) if self._ended else WorkerLost(f"{self.name}: {why}; the call may have run"))
 
     def _leave(self, number: int) -> None:
         with self._entry:
@@ -226,7 +253,7 @@ class Connection:
         with self._entry:
             box = next(iter(self.pending.values()), None)
         if box is not None and not self._lead.locked():
-            box.put(_LEAD)
+            box.notes.put(_LEAD)
 
 
 def _take(box: queue.SimpleQueue[Any], seconds: float) -> Any:

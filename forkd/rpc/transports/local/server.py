@@ -45,10 +45,8 @@ class LocalServer:
             {
                 "type": "hello",
                 "protocol": PROTOCOL,
-                "host": worker.host if worker else socket.gethostname(),
-                "service": worker.service if worker else service.name,
-                "slot": slot,
-                "incarnation": worker.incarnation if worker else os.getpid(),
+                "worker": str(worker) if worker else f"{socket.gethostname()}/{service.name}/{slot}/{os.getpid()}",
+                "idempotent": dispatcher.idempotent,
             }
         )
         self._listener = _listen(service, topic, slot)

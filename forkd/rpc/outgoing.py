@@ -1,0 +1,109 @@
+"""A call as its caller makes it: how it is prepared, what of it travels, what its answer comes to; it sends none."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from forkd import log_context
+from forkd.errors import ForkdError
+from forkd.rpc.errors import BadArguments, RpcError, from_failure
+
+if TYPE_CHECKING:
+    from forkd.rpc.wire import Message
+
+_WORKER = re.compile(r"[^/]+/[^/]+/[0-9]+(/[0-9]+)?")
+
+
+class Outgoing(NamedTuple):
+    """A call to be sent.
+
+    `worker`: None for any, else the slot of one of this host, `host/service/slot`, or the same with `/incarnation`.
+    """
+
+    method: str
+    args: dict[str, Any]
+    context: dict[str, Any]
+    version: str | None
+    worker: int | str | None
+    cast: bool
+
+    def message(self, number: int, deadline: float) -> Message:
+        """Return what travels; `deadline` is monotonic."""
+        message: Message = {
+            "type": "call",
+            "id": number,
+            "method": self.method,
+            "args": self.args,
+            "context": self.context,
+        }
+        if deadline != math.inf:
+            message["seconds"] = max(0.0, deadline - time.monotonic())
+        if self.version is not None:
+            message["version"] = self.version
+        if self.cast:
+            message["cast"] = True
+        return message
+
+
+class Preparation(NamedTuple):
+    """How the calls of a client are made; `timeout` in seconds, None for no deadline."""
+
+    topic: str
+    timeout: float | None = 30.0
+    version: str | None = None
+    worker: int | str | None = None
+    context: dict[str, Any] = {}  # noqa: RUF012 -- never written to
+    allowed: tuple[type[Exception], ...] = ()
+
+    def check(self) -> Preparation:
+        """Return itself; raise `ForkdError` for what could never be meant."""
+        if self.timeout is not None and not self.timeout > 0:
+            raise ForkdError(f"{self.topic}: timeout: expected more than 0 seconds, got {self.timeout!r}")
+        if not _is_worker(self.worker):
+            text = f"expected a slot of this host, or HOST/SERVICE/SLOT[/INCARNATION], got {self.worker!r:.200}"
+            raise ForkdError(f"{self.topic}: worker: {text}")
+        if not all(isinstance(name, str) for name in self.context):
+            raise ForkdError(f"{self.topic}: context: expected names that are text, got {self.context!r:.200}")
+        allowed: tuple[Any, ...] = self.allowed
+        if not all(isinstance(each, type) and issubclass(each, Exception) for each in allowed):
+            raise ForkdError(f"{self.topic}: allowed_exceptions: expected classes of exceptions, got {self.allowed!r}")
+        return self
+
+    def deadline(self) -> float:
+        """Return the monotonic instant at which a call that is made now is given up."""
+        return math.inf if self.timeout is None else time.monotonic() + self.timeout
+
+    def outgoing(self, method: str, args: dict[str, Any], *, cast: bool = False) -> Outgoing:
+        """Return the call; its context is that of the call that this thread is running, and what was prepared."""
+        if not isinstance(method, str):
+            raise BadArguments(f"{self.topic}: a method is called by its name, which is text and not {method!r:.80}")
+        context = {**log_context.current(), **self.context}
+        if "request_id" not in context:
+            context["request_id"] = os.urandom(8).hex()
+        return Outgoing(method, args, context, self.version, self.worker, cast)
+
+    def result(self, answer: Message) -> Any:
+        """Return what an answer holds, or raise it."""
+        if "error" in answer:
+            raise from_failure(answer["error"], self.allowed)
+        return answer.get("result")
+
+    def outcome(self, answer: Message | RpcError) -> Any:
+        """Return what an answer holds, a result or an exception; or why there is none."""
+        if isinstance(answer, RpcError):
+            return answer
+        return from_failure(answer["error"], self.allowed) if "error" in answer else answer.get("result")
+
+    def unsendable(self, method: str, why: Exception) -> BadArguments:
+        """Return the error of a call whose arguments, or whose context, cannot be sent."""
+        return BadArguments(f"{self.topic}.{method}: the arguments cannot be sent: {why}")
+
+
+def _is_worker(worker: object) -> bool:
+    if isinstance(worker, int):
+        return not isinstance(worker, bool) and worker >= 0
+    return worker is None or (isinstance(worker, str) and _WORKER.fullmatch(worker) is not None)
