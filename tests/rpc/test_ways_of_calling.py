@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import select
 
 import pytest
 
@@ -271,12 +272,12 @@ def test_an_idempotent_call_goes_to_another_worker_when_its_own_is_lost(host, ca
 
 
 def test_a_call_that_kills_two_workers_kills_no_third(host, callers):
-    client = host.client()
-    worker = host.worker()
-    again = callers.submit(client.call, "hold_again", name="again")
+    workers = {each.process.stdout: each for each in (host.worker(slot) for slot in range(3))}
+    again = callers.submit(host.client().call, "hold_again", name="again")
     for _ in range(2):
+        (out,) = select.select(workers, [], [], 30)[0]
+        worker = workers.pop(out)
         worker.expect("began again")
-        worker.end()
-        worker = host.worker()
+        worker.process.kill()
     with pytest.raises(rpc.WorkerLost):
         again.result(30)
