@@ -28,6 +28,7 @@ LAYERS = (
         "forkd.log_context",
         "forkd.notify",
         "forkd.process",
+        "forkd.request_id",
         "forkd.scoreboard",
         "forkd.secret_files",
         "forkd.signals",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
-
-    from forkd.rpc.transports import Transport
 
 _AS_BEFORE: Any = object()  # what is not prepared anew
 
@@ -75,7 +74,7 @@ class Client:
         """
         prepared = self._prepared
         try:
-            answers = self._link.transport().ask_all(prepared.outgoing(method, args), prepared.deadline())
+            answers = self._link.transport.ask_all(prepared.outgoing(method, args), prepared.deadline())
         except Unsendable as error:
             raise prepared.unsendable(method, error) from None
         return {worker: prepared.outcome(answer) for worker, answer in answers.items()}
@@ -115,34 +114,37 @@ class Client:
     def _ask(self, method: str, args: dict[str, Any], *, cast: bool) -> Any:
         prepared = self._prepared
         try:
-            answer = self._link.transport().ask(prepared.outgoing(method, args, cast=cast), prepared.deadline())
+            answer = self._link.transport.ask(prepared.outgoing(method, args, cast=cast), prepared.deadline())
         except Unsendable as error:
             raise prepared.unsendable(method, error) from None
         return prepared.result(answer)
 
 
 class _Link:
-    """The transport of a client and of all that were prepared from it: one in each process."""
+    """The transport of a client and of all that were prepared from it, for this process."""
 
     def __init__(self, url: str, topic: str, runtime_dir: str | None) -> None:
         self._make = partial(transport_of, url, topic, runtime_dir)
-        self._transports: dict[int, Transport] = {os.getpid(): self._make()}  # one, by the process that it belongs to
-
-    def transport(self) -> Transport:
-        return self._transports.get(os.getpid()) or self._connect()
+        self.transport = self._make()
+        _links.add(self)
 
     def close(self) -> None:
-        transport = self._transports.pop(os.getpid(), None)
-        if transport is not None:
-            transport.close()
+        """Close it, and have another one for what may still come."""
+        old, self.transport = self.transport, self._make()
+        old.close()
 
-    def _connect(self) -> Transport:
-        """Make this process's transport; without a lock, for one that was held at a fork would never be freed."""
-        pid = os.getpid()
-        mine = self._transports.setdefault(pid, self._make())
-        for other in [key for key in self._transports if key != pid]:
-            # The parent's: give the copies of its descriptors back. Its connections are its own and stay.
-            inherited = self._transports.pop(other, None)
-            if inherited is not None:
-                inherited.forget()
-        return mine
+    def begin_anew(self) -> None:
+        """In a fork: give the copies of the parent's descriptors back. Its connections are its own and stay."""
+        old, self.transport = self.transport, self._make()
+        old.forget()
+
+
+_links: weakref.WeakSet[_Link] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for link in list(_links):
+        link.begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

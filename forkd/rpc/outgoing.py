@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forkd import log_context
 from forkd.errors import ForkdError
+from forkd.request_id import RequestIds
 from forkd.rpc.errors import BadArguments, RpcError, from_failure
 
 if TYPE_CHECKING:
     from forkd.rpc.wire import Message
 
+_ids = [RequestIds()]  # one, of this process
 _WORKER = re.compile(r"[^/]+/[^/]+/[0-9]+(/[0-9]+)?")
 
 
@@ -83,7 +85,7 @@ class Preparation(NamedTuple):
             raise BadArguments(f"{self.topic}: a method is called by its name, which is text and not {method!r:.80}")
         context = {**log_context.current(), **self.context}
         if "request_id" not in context:
-            context["request_id"] = os.urandom(8).hex()
+            context["request_id"] = _ids[0].new()
         return Outgoing(method, args, context, self.version, self.worker, cast)
 
     def result(self, answer: Message) -> Any:
@@ -107,3 +109,11 @@ def _is_worker(worker: object) -> bool:
     if isinstance(worker, int):
         return not isinstance(worker, bool) and worker >= 0
     return worker is None or (isinstance(worker, str) and _WORKER.fullmatch(worker) is not None)
+
+
+def _begin_anew() -> None:
+    """In a fork: its ids are not to be its parent's."""
+    _ids[0] = RequestIds()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

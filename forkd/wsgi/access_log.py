@@ -11,9 +11,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from forkd.errors import ForkdError
+from forkd.request_id import RequestIds
 from forkd.wsgi.access_lines import JsonLines, Lines, TextLines, refused
 from forkd.wsgi.refusal import text
-from forkd.wsgi.request_id import RequestIds
 from forkd.wsgi.sink import Sink
 
 if TYPE_CHECKING:

@@ -109,7 +109,7 @@ class Host:
 
 def connections(client):
     """Return the connections that a client has just now, of the local transport."""
-    return client._link.transport()._connections._connections
+    return client._link.transport._connections._connections
 
 
 @pytest.fixture(params=["threads", "eventlet"])

@@ -199,7 +199,7 @@ def test_a_context_reaches_the_method_that_asks_for_it(client):
     value, context = client.prepare(context={"user": "ada"}).call("with_context", value=1)
     assert value == 1
     assert context.pop("user") == "ada"
-    assert re.fullmatch("[0-9a-f]{16}", context.pop("request_id"))
+    assert re.fullmatch("[0-9a-f]{16}-[0-9a-f]+", context.pop("request_id"))
     assert not context
     assert client.prepare(context={"request_id": "mine"}).call("with_context", value=1) == [1, {"request_id": "mine"}]
 

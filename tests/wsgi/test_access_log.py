@@ -21,8 +21,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forkd.request_id import RequestIds
 from forkd.wsgi.access_lines import JsonLines, TextLines, refused
-from forkd.wsgi.request_id import RequestIds
 from forkd.wsgi.sink import Sink
 from tests.waiting import until
 from tests.wsgi.client import Client, chunked, request

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from forkd.errors import ProtocolError
 from forkd.rpc.errors import Moved, NotAllowed, RpcError, Timeout, WorkerLost
-from forkd.rpc.transports.local.waits import left_until, until_ready
+from forkd.rpc.transports.local.waits import Reading, left_until, until_ready
 from forkd.rpc.wire import PROTOCOL, Frames
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Connection:
         self.refusal: RpcError | None = None
         self.pending: dict[int, Box] = {}
         self.sock = sock
+        self._reading = Reading(sock)
         self._frames = Frames()
         self._unsent = b""  # the rest of a frame whose caller gave up
         self._ended = False  # every call without an answer was never begun
@@ -185,7 +186,7 @@ class Connection:
             seconds = left_until(deadline)
             if not seconds:
                 return None
-            until_ready([self.sock], [], seconds)
+            self._reading.wait(seconds)
             self._read()
 
     def _read(self) -> None:

@@ -20,6 +20,7 @@ from forkd.rpc.transports.local.connection import Connection
 from forkd.rpc.transports.local.waits import left_until, until_ready
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.5  # seconds between two looks for a worker, where there is none
+_GLANCE = 0.01  # seconds between two looks at the directory, at least
 _PATIENCE = 1.0  # seconds for those that were just connected to, if they are ready, to say so
 _SLOT = re.compile(r"[0-9]{1,9}" + re.escape(SUFFIX))
 _TICK = 50_000_000  # ns; a directory that changed so recently may change again under the same time stamp
@@ -34,6 +35,7 @@ class Connections:
         self._connections: list[Connection] = []  # replaced, never changed: it is read without a lock
         self._search = threading.Lock()  # of the one thread that looks for workers
         self._listed: int | None = None  # the directory's time stamp at the last listing; None: list again
+        self._settled_until = 0.0  # the directory has just been looked at
         self._unreachable = False  # a slot had nobody who listens
         self.closed = False
 
@@ -110,7 +112,13 @@ class Connections:
         """Tell whether every slot has a usable connection and no slot has come or gone."""
         if self._unreachable or not all(connection.usable for connection in self._connections):
             return False
-        return self._listed is not None and self._listed == _stamp(self._directory)
+        now = time.monotonic()
+        if now < self._settled_until:
+            return True
+        if self._listed is None or self._listed != _stamp(self._directory):
+            return False
+        self._settled_until = now + _GLANCE
+        return True
 
     def _refresh(self, worker: int | str | None) -> list[str]:
         """Bring the connections up to date with the slots and return these; never blocks.

@@ -19,6 +19,23 @@ def left_until(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic())
 
 
+class Reading:
+    """Waits for one socket, in one thread at a time; cheaper than `until_ready`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            self._poll.register(sock, select.POLLIN)
+
+    def wait(self, seconds: float) -> None:
+        """As `until_ready`."""
+        if self._poll is None:
+            until_ready([self._sock], [], seconds)
+        else:
+            self._poll.poll(math.ceil(min(seconds, _LONGEST) * 1000))
+
+
 def until_ready(readers: Sequence[socket.socket], writers: Sequence[socket.socket], seconds: float) -> None:
     """Return when a socket can be read or written or has failed, or after `seconds`; maybe earlier for no reason."""
     seconds = min(seconds, _LONGEST)
