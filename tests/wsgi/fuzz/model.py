@@ -22,6 +22,7 @@ MOST_FIELDS = 100
 MOST_BLANK_LINES = 20
 CHUNK_LINE_LIMIT = 1024
 MOST_EXCESS = 16384
+HOST_LIMIT = 1024
 
 # Of those that llhttp knows.
 METHODS = frozenset(
@@ -188,7 +189,9 @@ def _host(message: Message) -> None:
 
 
 def is_authority(text: bytes) -> bool:
-    """Return whether it is a host that is not empty, with or without a port."""
+    """Return whether it is a host that is not empty, with or without a port, and no longer than the server takes."""
+    if len(text) > HOST_LIMIT:
+        return False
     name, colon, port = text.rpartition(b":")
     if not colon or text.endswith(b"]"):
         name, port = text, b""
