@@ -90,7 +90,6 @@ class Connections:
     def give(self, conn: Connection, upgrade: Upgrade) -> None:
         """Leave a busy connection to the application; in the request's thread."""
         conn.upgraded = upgrade
-        self._loop.release(conn)
         self.upgrades.add(upgrade)
         conn.deadline = self._all_by
         if self._draining:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import select
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
-from forkd.wsgi.connection import Connection, Waiter
+from forkd.wsgi.connection import BUSY, CLOSED, Connection, Waiter
 from forkd.wsgi.listener import Listener
+
+if TYPE_CHECKING:
+    from select import epoll
+
+# What `Connection.handle` says: whether the kernel reports what comes. It does as long as nobody minds, since most
+# requests are answered before their client sends another one; to tell the kernel takes a system call each time.
+_ARMED, _DISARMED = "armed", "disarmed"
+_SILENT = select.EPOLLONESHOT  # an error, which cannot be asked not to be reported, once
 
 
 class Reception(NamedTuple):
@@ -25,9 +35,13 @@ class Loop(ABC):
     """Watches sockets in one thread, or in none.
 
     A connection that is watched is the loop's; the `Reception` may give it to a request's thread, and `watch` gives
-    it back. `watch`, `release`, `forget` and `call` may be used by any thread, the others by the loop alone, once it
-    runs.
+    it back. `watch`, `forget` and `call` may be used by any thread, the others by the loop alone, once it runs.
     """
+
+    def __init__(self, epoll: epoll) -> None:
+        """Watch connections by an epoll of its own: it is told of each at its accept, and hardly ever again."""
+        self._epoll = epoll
+        self._connections: dict[int, Connection] = {}
 
     @abstractmethod
     def start(self, reception: Reception) -> None:
@@ -53,16 +67,36 @@ class Loop(ABC):
     def unlisten(self, listener: Listener) -> None:
         """Report them no more."""
 
-    @abstractmethod
     def watch(self, conn: Connection) -> None:
         """Report when a connection becomes readable."""
+        if conn.handle is None:
+            conn.handle = _ARMED
+            self._connections[conn.fd] = conn
+            self._epoll.register(conn.fd, select.EPOLLIN)
+        elif conn.handle is _DISARMED:
+            self._arm(conn)
 
-    def release(self, conn: Connection) -> None:  # noqa: B027 -- only the hub minds that others wait too
-        """Let the application wait for what comes on a busy connection by any means, until it is watched again."""
-
-    @abstractmethod
     def forget(self, conn: Connection) -> None:
         """Let go of a connection that is about to be closed."""
+        if conn.handle is not None:
+            conn.handle = None
+            self._connections.pop(conn.fd, None)
+            self._epoll.unregister(conn.fd)
+
+    def _arm(self, conn: Connection) -> None:
+        conn.handle = _ARMED
+        with suppress(OSError):  # the loop has found it too long idle in this very moment, and closed it
+            self._epoll.modify(conn.fd, select.EPOLLIN)
+
+    def _disarm(self, conn: Connection) -> None:
+        """Have what comes on a busy connection reported no more: its thread reads it, or it waits for its turn."""
+        if conn.handle is not _ARMED:
+            return
+        conn.handle = _DISARMED
+        with suppress(OSError):  # as above
+            self._epoll.modify(conn.fd, _SILENT)
+        if conn.state not in (BUSY, CLOSED):  # it has just been given back, and perhaps armed before this
+            self._arm(conn)
 
 
 class Crew(ABC):

@@ -1,7 +1,8 @@
-"""The engine of green threads: callbacks in eventlet's hub, and a green thread only where there is a request."""
+"""The engine of green threads: an epoll of all connections inside the hub, and threads only where requests wait."""
 
 from __future__ import annotations
 
+import logging
 import select
 from collections import deque
 from functools import partial
@@ -23,43 +24,53 @@ if TYPE_CHECKING:
     from forkd.wsgi.engine import Reception
     from forkd.wsgi.listener import Listener
 
+_log = logging.getLogger("forkd.wsgi")
+_original_select = eventlet.patcher.original("select")  # which has an epoll
+
 # One of the processes that share a listener is woken for a connection, not all of them.
 _ONE_OF_MANY = select.EPOLLIN | select.EPOLLEXCLUSIVE
 
 _MOST_WAITING = 32  # green threads kept for the next request
+_BATCH = 64  # connections looked at in a turn: other green threads wait no longer for it than that
 
 
 class GreenLoop(Loop):
-    """As `Loop`, in the hub. A connection has one listener in there from its accept to its close.
+    """As `Loop`, in the hub, which knows of one descriptor for all connections: the epoll that watches them.
 
-    It is taken out only when bytes come that nobody wants yet: the hub would call for them without end.
+    So a turn of the hub, which costs as much as a small request, is shared by all that have become readable.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, crew: GreenCrew) -> None:
+        super().__init__(_original_select.epoll())
         self.readers: dict[int, Any] = {}  # the greenlet that waits for a busy connection, by descriptor
+        self._crew = crew
         self._hub: Any = eventlet.hubs.get_hub()
-        self._connections: dict[int, Connection] = {}
         self._listeners: dict[int, Listener] = {}
+        self._entry: Any = None  # the hub's, for the epoll
         self._timer: Any = None
+        self._stopped = False
 
     def start(self, reception: Reception) -> None:
         """As in `Loop`; the hub runs already."""
         self._reception = reception
+        self._entry = self._hub.add(READ, self._epoll.fileno(), self._on_readable, _ignore, None)
 
     def stop(self) -> None:
-        """As in `Loop`; the hub goes on, for others."""
+        """As in `Loop`; the hub goes on, for others, and so does this for requests that are not over."""
         if self._timer is not None:
             self._timer.cancel()
+        self._stopped = True
+        self._leave()
 
     def call(self, fn: Callable[..., object], *args: object) -> None:
         """As in `Loop`."""
-        self._hub.schedule_call_global(0, fn, *args)
+        self._hub.schedule_call_global(0, self._turn, fn, *args)
 
     def wake_in(self, seconds: float) -> None:
         """As in `Loop`."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._hub.schedule_call_global(seconds, self._reception.sweep)
+        self._timer = self._hub.schedule_call_global(seconds, self._turn, self._reception.sweep)
 
     def listen(self, listener: Listener) -> None:
         """As in `Loop`.
@@ -77,48 +88,49 @@ class GreenLoop(Loop):
         if self._listeners.pop(listener.fd, None) is not None:
             self._hub.remove(self._hub.listeners[READ][listener.fd])
 
-    def watch(self, conn: Connection) -> None:
-        """As in `Loop`."""
-        if conn.handle is None:
-            self._connections[conn.fd] = conn
-            if conn.fd in self._hub.listeners[READ]:
-                self._hub.mark_as_reopened(conn.fd)  # someone closed a socket that a green thread was waiting for
-            conn.handle = self._hub.add(READ, conn.fd, self._on_readable, _ignore, None)
-
-    def release(self, conn: Connection) -> None:
-        """As in `Loop`; the hub reports to one alone."""
-        self._unwatch(conn)
-
     def forget(self, conn: Connection) -> None:
         """As in `Loop`."""
-        self._unwatch(conn)
-        self._connections.pop(conn.fd, None)
+        super().forget(conn)
+        if self._stopped:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._entry is not None and not self._connections:
+            self._hub.remove(self._entry)
+            self._entry = None
+
+    def _turn(self, fn: Callable[..., object], *args: object) -> None:
+        """Make a call, and have the requests served that have come of it."""
+        fn(*args)
+        self._crew.serve()
 
     def _on_acceptable(self, fd: int) -> None:
         listener = self._listeners.get(fd)
         if listener is None:
             return
-        self._reception.acceptable(listener)
+        self._turn(self._reception.acceptable, listener)
         if fd in self._listeners:
             # To the end of the kernel's queue, or this process would get every connection until it is busy.
             self._hub.poll.unregister(fd)
             self._hub.poll.register(fd, _ONE_OF_MANY)
 
-    def _on_readable(self, fd: int) -> None:
-        conn = self._connections.get(fd)
-        if conn is None:
-            return
-        if conn.state != BUSY:
-            self._reception.readable(conn)
-        elif fd in self.readers:
-            wake(self.readers, fd)
-        else:
-            self._unwatch(conn)
+    def _on_readable(self, _: int) -> None:
+        try:
+            self._turn(self._look)
+        except Exception:  # noqa: BLE001 -- a mistake of ours must not cost all connections: the hub would drop them
+            _log.exception("the loop stumbled")
 
-    def _unwatch(self, conn: Connection) -> None:
-        if conn.handle is not None:
-            self._hub.remove(conn.handle)
-            conn.handle = None
+    def _look(self) -> None:
+        for fd, _ in self._epoll.poll(0, _BATCH):
+            conn = self._connections.get(fd)
+            if conn is None:
+                continue
+            if conn.state != BUSY:
+                self._reception.readable(conn)
+            elif fd in self.readers:
+                wake(self.readers, fd)
+            else:
+                self._disarm(conn)
 
 
 class GreenWaiter:
@@ -134,9 +146,8 @@ class GreenWaiter:
         waiters = self._writers if write else self._loop.readers
         waiters[conn.fd] = greenlet.getcurrent()
         listener = timer = None
-        if write or conn.upgraded is not None:
-            # For its own connection an application may have a selector, so nothing of ours stays in the hub.
-            listener = self._hub.add(WRITE if write else READ, conn.fd, partial(wake, waiters), _ignore, None)
+        if write:
+            listener = self._hub.add(WRITE, conn.fd, partial(wake, waiters), _ignore, None)
         else:
             self._loop.watch(conn)
         if timeout is not None:
@@ -152,15 +163,16 @@ class GreenWaiter:
 
     def epoll(self) -> select.epoll:
         """As in `Waiter`."""
-        found: select.epoll = eventlet.patcher.original("select").epoll()
+        found: select.epoll = _original_select.epoll()
         return found
 
 
 class GreenCrew(Crew):
-    """As `Crew`: a green thread for each request, begun at once, and those too many wait for one to end.
+    """As `Crew`: one green thread serves request after request, until one of them waits: then another goes on.
 
-    A few stay for the next request: to begin one costs the kernel's unmapping and mapping of its stack. They are at
-    most half of the group's threads, so that others who want one find it.
+    Who waits gives way to the hub, that is to `serve`, which finds that not all are served. A few threads stay for
+    the next time: to begin one costs the kernel's unmapping and mapping of its stack. They are at most half of the
+    group's threads, so that others who want one find it.
     """
 
     def __init__(self, group: ThreadGroup, serve: Callable[[Connection], None]) -> None:
@@ -173,42 +185,43 @@ class GreenCrew(Crew):
 
     def submit(self, conn: Connection) -> None:
         """As in `Crew`."""
-        if self._waiting:
-            self._waiting.pop().switch(conn)
-        elif self._group.try_thread(self._work, conn) is None:
-            (self._queue.appendleft if conn.private else self._queue.append)(conn)
+        (self._queue.appendleft if conn.private else self._queue.append)(conn)
+
+    def serve(self) -> None:
+        """Have all requests served, as far as there are threads for them; in the hub, at the end of a turn."""
+        while self._queue:
+            if self._waiting:
+                self._waiting.pop().switch()
+            elif self._group.try_thread(self._work) is None:
+                return
 
     def nudge(self) -> None:
         """As in `Crew`."""
-        if self._queue:
-            conn = self._queue.popleft()
-            if self._group.try_thread(self._work, conn) is None:
-                self._queue.appendleft(conn)
+        self.serve()
 
     def dismiss(self) -> None:
         """As in `Crew`."""
         self._most_waiting = 0
         while self._waiting:
-            self._hub.schedule_call_global(0, self._waiting.pop().switch, None)
+            self._hub.schedule_call_global(0, self._waiting.pop().switch)
 
-    def _work(self, conn: Connection | None) -> None:
-        while conn is not None:
-            self._serve(conn)
-            conn = self._queue.popleft() if self._queue else self._next()
+    def _work(self) -> None:
+        while True:
+            while self._queue:
+                self._serve(self._queue.popleft())
+            if len(self._waiting) >= self._most_waiting:
+                return
+            self._wait()
 
-    def _next(self) -> Connection | None:
-        """Return the next connection to serve; None: the calling thread is to end."""
-        if len(self._waiting) >= self._most_waiting:
-            return None
+    def _wait(self) -> None:
         me = greenlet.getcurrent()
         self._waiting.append(me)
         try:
-            conn: Connection | None = self._hub.switch()
+            self._hub.switch()
         except BaseException:  # it is told to stop
             if me in self._waiting:
                 self._waiting.remove(me)
             raise
-        return conn
 
 
 def wake(waiters: dict[int, Any], fd: int, *, answer: bool = True) -> None:
@@ -220,8 +233,9 @@ def wake(waiters: dict[int, Any], fd: int, *, answer: bool = True) -> None:
 
 def create(group: ThreadGroup, serve: Callable[[Connection], None]) -> Engine:
     """Return an engine whose threads come from `group`."""
-    loop = GreenLoop()
-    return Engine(loop, GreenCrew(group, serve), GreenWaiter(loop), group.try_thread)
+    crew = GreenCrew(group, serve)
+    loop = GreenLoop(crew)
+    return Engine(loop, crew, GreenWaiter(loop), group.try_thread)
 
 
 def _ignore(*_: object) -> None:

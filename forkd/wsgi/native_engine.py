@@ -12,7 +12,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from forkd.wsgi.connection import BUSY, CLOSED
+from forkd.wsgi.connection import BUSY
 from forkd.wsgi.engine import Engine, Loop
 from forkd.wsgi.lane import Lane
 from forkd.wsgi.native_crew import NativeCrew
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("forkd.wsgi")
 
-# What `Connection.handle` says: whether the kernel reports what comes. It does as long as nobody minds, since most
-# requests are answered before their client sends another one; to tell the kernel takes a system call each time.
-_ARMED, _DISARMED = "armed", "disarmed"
-_SILENT = select.EPOLLONESHOT  # an error, which cannot be asked not to be reported, once
 # One of the processes that share a listener is woken for a connection, not all of them.
 _ONE_OF_MANY = select.EPOLLIN | select.EPOLLEXCLUSIVE
 
@@ -39,14 +35,13 @@ class NativeLoop(Loop):
     """As `Loop`: one thread of the group, which serves what is in its lane itself."""
 
     def __init__(self, group: ThreadGroup, lane: Lane, divert: Callable[[Connection], None]) -> None:
+        super().__init__(select.epoll())
         self._group = group
         self._lane = lane
         self._divert = divert
-        self._epoll = select.epoll()
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         weakref.finalize(self, os.close, self._alarm)  # not sooner: a request that outlives the loop may still use it
         self._epoll.register(self._alarm, select.EPOLLIN)
-        self._connections: dict[int, Connection] = {}
         self._listeners: dict[int, Listener] = {}
         self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._sweep_at: float | None = None
@@ -84,35 +79,6 @@ class NativeLoop(Loop):
         if self._listeners.pop(listener.fd, None) is not None:
             self._epoll.unregister(listener.fd)
 
-    def watch(self, conn: Connection) -> None:
-        """As in `Loop`."""
-        if conn.handle is None:
-            conn.handle = _ARMED
-            self._connections[conn.fd] = conn
-            self._epoll.register(conn.fd, select.EPOLLIN)
-        elif conn.handle is _DISARMED:
-            self._arm(conn)
-
-    def forget(self, conn: Connection) -> None:
-        """As in `Loop`."""
-        if conn.handle is not None:
-            conn.handle = None
-            self._connections.pop(conn.fd, None)
-            self._epoll.unregister(conn.fd)
-
-    def _arm(self, conn: Connection) -> None:
-        conn.handle = _ARMED
-        with suppress(OSError):  # the loop has found it too long idle in this very moment, and closed it
-            self._epoll.modify(conn.fd, select.EPOLLIN)
-
-    def _disarm(self, conn: Connection) -> None:
-        """Have what comes on a busy connection reported no more: its thread reads it, or it waits for its turn."""
-        conn.handle = _DISARMED
-        with suppress(OSError):  # as above
-            self._epoll.modify(conn.fd, _SILENT)
-        if conn.state not in (BUSY, CLOSED):  # it has just been given back, and perhaps armed before this
-            self._arm(conn)
-
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
@@ -130,7 +96,7 @@ class NativeLoop(Loop):
             if conn is not None:
                 if conn.state != BUSY:
                     self._reception.readable(conn)
-                elif conn.handle is _ARMED:
+                else:
                     self._disarm(conn)
             elif fd in self._listeners:
                 self._reception.acceptable(self._listeners[fd])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import threading
 import time
 
@@ -39,6 +41,22 @@ def test_heads_that_trickle(serve):
 
     with regular(served):
         grows_no_more(served, crowd)
+
+
+def test_of_requests_that_come_at_once_those_that_wait_hold_up_none(served):
+    with contextlib.ExitStack() as stack:
+        members = [stack.enter_context(served.client()) for _ in range(20)]
+        assert all(member.get("/hello").status == 200 for member in members)
+        os.kill(served.pid, signal.SIGSTOP)  # so that it finds them all in one look
+        try:
+            for member in members[:-1]:
+                member.send(request("/held/at-once"))
+            members[-1].send(request("/hello"))
+        finally:
+            os.kill(served.pid, signal.SIGCONT)
+        assert members[-1].answer().body == b"Hello, world!"
+        served.open_gate("at-once")
+        assert [member.answer().body for member in members[:-1]] == [b"let go"] * 19
 
 
 def test_a_client_that_does_not_take_its_refusal_is_given_up(serve):
