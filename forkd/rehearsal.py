@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from forkd import threadgroup
+from forkd.crews import crews_of
 from forkd.server import Server
 from forkd.service import Inheritance, Service
 
@@ -32,6 +33,8 @@ _log = logging.getLogger("forkd.rehearsal")
 
 def prepare(concurrency: str) -> None:
     """Import, once for all forks of this process, what each would else import in its rehearsal or its start."""
+    if "forkd.rpc.server" in sys.modules:
+        crews_of(concurrency)
     if "forkd.wsgi" in sys.modules:
         _wsgi().engine_of(concurrency)
         if "forkd.tls_context" in sys.modules:

@@ -42,6 +42,7 @@ LAYERS = (
     ("forkd.config.reader",),
     ("forkd.kernel", "forkd.threadgroup"),
     ("forkd.claim", "forkd.logs", "forkd.overruns", "forkd.periodic", "forkd.server", "forkd.service"),
+    ("forkd.crews",),
     ("forkd.rpc", "forkd.wsgi"),
     ("forkd.assembly",),
     ("forkd.rehearsal", "forkd.stacks", "forkd.vitals", "forkd.worker"),

@@ -3,8 +3,8 @@
 The rules, in this order:
 - what cannot be called (no such method, wrong arguments, wrong version) is refused at once, however full the worker is;
 - a draining dispatcher accepts nothing: what waits and what still comes is refused as moved;
-- a call runs at once while the group has a thread for it, else it waits; as many may wait as the server says, and the
-  next is refused as busy;
+- a call runs as soon as the group has a thread for it; as many may wait as the server says, and the next is refused
+  as busy;
 - a call whose deadline passed while it waited is not begun;
 - a cast is answered when it is accepted, and from then on it is this worker's: it runs, though late or in a drain.
 Every call gets exactly one answer.
@@ -12,10 +12,8 @@ Every call gets exactly one answer.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import queue
 import re
 import sys
 import threading
@@ -23,6 +21,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from forkd.crews import crews_of
 from forkd.errors import ForkdError
 from forkd.log_context import set_current
 from forkd.overruns import watched
@@ -33,6 +32,7 @@ from forkd.rpc.wire import Request, Unsendable
 from forkd.threadgroup import Stopped
 
 if TYPE_CHECKING:
+    from forkd.crews import Crew
     from forkd.rpc.server import Server
     from forkd.service import Service
 
@@ -66,12 +66,11 @@ class Dispatcher:
         self._group = service.thread_group
         self._board = service.board
         self._overruns = watched(service, "call")
-        self._most_waiting = service.thread_group.limit if server.call_queue is None else server.call_queue
+        most_waiting = service.thread_group.limit if server.call_queue is None else server.call_queue
+        self.crew: Crew[_Call] = crews_of(service.thread_group.concurrency)(
+            service.thread_group, self._run, most_waiting
+        )
         self._lock = threading.Lock()  # held for a few instructions; guards all below
-        self._waiting: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
-        self._runners = 0  # threads that run calls or linger
-        self._idle = 0  # those of them that linger
-        self._queued = 0  # calls that wait, or are just being fetched by a thread that still counts as lingering
         self._open = 0  # calls without an answer
         self._draining = False
         self._drained = self._group.event()
@@ -110,18 +109,11 @@ class Dispatcher:
         """Accept no further call, and refuse those that wait as moved, but casts; return at once."""
         with self._lock:
             self._draining = True
-            waiting = self._take_waiting()
-            moved = [call for call in waiting if not call.request.cast]
-            for call in waiting:
-                if call.request.cast:
-                    self._waiting.put(call)
-            self._open -= len(moved)
-            self._queued -= len(moved)
-            for _ in range(self._idle):
-                self._waiting.put(None)  # no thread need linger now
-        for call in moved:
+        for call in self.crew.withdraw(lambda call: not call.request.cast):
             call.answer(failed(call.request.id, _MOVED))
-        self._close_call(0)
+            self._close_call()
+        self.crew.dismiss()
+        self._end_drain()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until a draining dispatcher has answered every call it began; return whether it has."""
@@ -149,60 +141,18 @@ class Dispatcher:
         with self._lock:
             if self._draining:
                 return _MOVED
-            spare = self._idle - self._queued
-            if spare > 0 or not self._start_runner(call):
-                # Without a single runner nobody would ever fetch it.
-                if spare <= 0 and (not self._runners or -spare >= self._most_waiting):
-                    text = f"{self._server.topic}: {self._open} calls are in hand, {-spare} of them waiting"
-                    return Failure("busy", text)
-                self._waiting.put(call)
-                self._queued += 1
             self._open += 1
+        if self.crew.submit(call):
             return None
+        text = f"{self._server.topic}: {self._open - 1} calls are in hand, {self.crew.waiting} of them waiting"
+        self._close_call()
+        return Failure("busy", text)
 
-    def _start_runner(self, call: _Call) -> bool:
+    def _run(self, call: _Call) -> None:
         try:
-            started = self._group.try_thread(self._run, call) is not None
-        except ForkdError:  # the group was stopped, or the system has no thread to give
-            started = False
-        self._runners += started
-        return started
-
-    def _run(self, first: _Call) -> None:
-        call: _Call | None = first
-        try:
-            while call is not None:
-                try:
-                    self._perform(call)
-                finally:
-                    self._close_call(1)
-                call = self._next()
-        except BaseException:  # it is stopped
-            with self._lock:
-                self._runners -= 1
-            raise
-
-    def _next(self) -> _Call | None:
-        """Return the call to run next, or None where this thread is to end: it is no runner any more then."""
-        with self._lock:
-            self._idle += 1
-        call = None
-        try:
-            with contextlib.suppress(queue.Empty):
-                call = self._waiting.get(timeout=_LINGER)
-        except BaseException:  # it is stopped
-            with self._lock:
-                self._idle -= 1
-            raise
-        with self._lock:
-            self._idle -= 1
-            if call is None:
-                # One may have come between the end of the wait and the lock, counting on this thread.
-                with contextlib.suppress(queue.Empty):
-                    call = self._waiting.get_nowait()
-            self._queued -= call is not None
-            self._runners -= call is None
-        return call
+            self._perform(call)
+        finally:
+            self._close_call()
 
     def _perform(self, call: _Call) -> None:
         started = time.monotonic()
@@ -252,19 +202,14 @@ class Dispatcher:
             _log.error(text)
             return failed(number, Failure("remote", text, "Unsendable", args=[text]))
 
-    def _take_waiting(self) -> list[_Call]:
-        calls = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                call = self._waiting.get_nowait()
-                calls += [call] if call is not None else []
-        return calls
-
-    def _close_call(self, count: int) -> None:
+    def _close_call(self) -> None:
         with self._lock:
-            self._open -= count
-            drained = self._draining and not self._open
-        if drained:
+            self._open -= 1
+        if self._draining:
+            self._end_drain()
+
+    def _end_drain(self) -> None:
+        if not self._open:
             self._drained.set()
 
 

@@ -55,7 +55,9 @@ class Event(Protocol):
 
 
 class Slots(Protocol):
-    """A counter that blocks at zero."""
+    """A counter that blocks at zero; `free` is what it stands at."""
+
+    free: int
 
     def acquire(self, blocking: bool = True) -> bool:
         """Take one; wait for it, or return False at once when not `blocking`."""

@@ -160,16 +160,16 @@ class GreenThread(greenlet.greenlet):  # type: ignore[misc]  # greenlet ships no
 class GreenSlots:
     """A counter; as `forkd.threadgroup.engine.Slots`. Who waits gets the next one, in the order in which they came."""
 
-    __slots__ = ("_free", "_waiters")
+    __slots__ = ("_waiters", "free")
 
     def __init__(self, count: int) -> None:
-        self._free = count
+        self.free = count
         self._waiters: deque[GreenEvent] = deque()
 
     def acquire(self, blocking: bool = True) -> bool:
         """As in `Slots`."""
-        if self._free > 0:
-            self._free -= 1
+        if self.free > 0:
+            self.free -= 1
             return True
         if not blocking:
             return False
@@ -192,7 +192,7 @@ class GreenSlots:
         if self._waiters:
             self._waiters.popleft().set()
         else:
-            self._free += 1
+            self.free += 1
 
 
 class EventletEngine(Engine):

@@ -130,28 +130,28 @@ class NativeThread:
 class NativeSlots:
     """A counter; as `forkd.threadgroup.engine.Slots`."""
 
-    __slots__ = ("_changed", "_free")
+    __slots__ = ("_changed", "free")
 
     def __init__(self, count: int) -> None:
         self._changed = threading.Condition(threading.Lock())
-        self._free = count
+        self.free = count
 
     def acquire(self, blocking: bool = True) -> bool:
         """As in `Slots`."""
         with self._changed:
-            if self._free <= 0 and not (blocking and _park(self._changed, self._any, None)):
+            if self.free <= 0 and not (blocking and _park(self._changed, self._any, None)):
                 return False
-            self._free -= 1
+            self.free -= 1
             return True
 
     def release(self) -> None:
         """As in `Slots`."""
         with self._changed:
-            self._free += 1
+            self.free += 1
             self._changed.notify_all()  # to wake one only could wake one that is just being stopped
 
     def _any(self) -> bool:
-        return self._free > 0
+        return self.free > 0
 
 
 class NativeEngine(Engine):

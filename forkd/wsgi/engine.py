@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from forkd.crews import Crew
 from forkd.wsgi.connection import BUSY, CLOSED, Connection, Waiter
 from forkd.wsgi.listener import Listener
 
@@ -99,30 +100,11 @@ class Loop(ABC):
             self._arm(conn)
 
 
-class Crew(ABC):
-    """Threads of the service's group, each of which serves one request at a time."""
-
-    @abstractmethod
-    def submit(self, conn: Connection) -> None:
-        """Have a connection's request served, as soon as a thread is free; never blocks, and is called in the loop.
-
-        One of a private connection goes before those that wait: that there are many does not make a worker unhealthy.
-        """
-
-    @abstractmethod
-    def nudge(self) -> None:
-        """Try again to get a thread for what waits, in case others had taken all of the group's; now and then."""
-
-    @abstractmethod
-    def dismiss(self) -> None:
-        """Let threads end that wait for work, and the others when they have served what they are at."""
-
-
 class Engine(NamedTuple):
     """The parts of one engine."""
 
     loop: Loop
-    crew: Crew
+    crew: Crew[Connection]
     waiter: Waiter
     aside: Callable[..., object]
     """Calls a function with its arguments in a thread, for what the loop must not do; not at all if there is none."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import select
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,9 @@ import eventlet.patcher
 import greenlet
 from eventlet.hubs.hub import READ, WRITE
 
+from forkd.crews.green import GreenCrew
 from forkd.wsgi.connection import BUSY
-from forkd.wsgi.engine import Crew, Engine, Loop
+from forkd.wsgi.engine import Engine, Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,6 @@ _original_select = eventlet.patcher.original("select")  # which has an epoll
 # One of the processes that share a listener is woken for a connection, not all of them.
 _ONE_OF_MANY = select.EPOLLIN | select.EPOLLEXCLUSIVE
 
-_MOST_WAITING = 32  # green threads kept for the next request
 _BATCH = 64  # connections looked at in a turn: other green threads wait no longer for it than that
 
 
@@ -40,7 +39,7 @@ class GreenLoop(Loop):
     So a turn of the hub, which costs as much as a small request, is shared by all that have become readable.
     """
 
-    def __init__(self, crew: GreenCrew) -> None:
+    def __init__(self, crew: GreenCrew[Connection]) -> None:
         super().__init__(_original_select.epoll())
         self.readers: dict[int, Any] = {}  # the greenlet that waits for a busy connection, by descriptor
         self._crew = crew
@@ -165,63 +164,6 @@ class GreenWaiter:
         """As in `Waiter`."""
         found: select.epoll = _original_select.epoll()
         return found
-
-
-class GreenCrew(Crew):
-    """As `Crew`: one green thread serves request after request, until one of them waits: then another goes on.
-
-    Who waits gives way to the hub, that is to `serve`, which finds that not all are served. A few threads stay for
-    the next time: to begin one costs the kernel's unmapping and mapping of its stack. They are at most half of the
-    group's threads, so that others who want one find it.
-    """
-
-    def __init__(self, group: ThreadGroup, serve: Callable[[Connection], None]) -> None:
-        self._group = group
-        self._serve = serve
-        self._hub: Any = eventlet.hubs.get_hub()
-        self._queue: deque[Connection] = deque()
-        self._waiting: list[Any] = []
-        self._most_waiting = min(_MOST_WAITING, group.limit // 2)
-
-    def submit(self, conn: Connection) -> None:
-        """As in `Crew`."""
-        (self._queue.appendleft if conn.private else self._queue.append)(conn)
-
-    def serve(self) -> None:
-        """Have all requests served, as far as there are threads for them; in the hub, at the end of a turn."""
-        while self._queue:
-            if self._waiting:
-                self._waiting.pop().switch()
-            elif self._group.try_thread(self._work) is None:
-                return
-
-    def nudge(self) -> None:
-        """As in `Crew`."""
-        self.serve()
-
-    def dismiss(self) -> None:
-        """As in `Crew`."""
-        self._most_waiting = 0
-        while self._waiting:
-            self._hub.schedule_call_global(0, self._waiting.pop().switch)
-
-    def _work(self) -> None:
-        while True:
-            while self._queue:
-                self._serve(self._queue.popleft())
-            if len(self._waiting) >= self._most_waiting:
-                return
-            self._wait()
-
-    def _wait(self) -> None:
-        me = greenlet.getcurrent()
-        self._waiting.append(me)
-        try:
-            self._hub.switch()
-        except BaseException:  # it is told to stop
-            if me in self._waiting:
-                self._waiting.remove(me)
-            raise
 
 
 def wake(waiters: dict[int, Any], fd: int, *, answer: bool = True) -> None:

@@ -184,7 +184,9 @@ class Intake:
         conn.request = request
         conn.deadline = math.inf
         conn.state = BUSY
-        self._engine.crew.submit(conn)
+        # A health check goes first: that many wait makes no worker unhealthy. Another protocol is likely to take long.
+        slow = conn.private or request.upgrades
+        self._engine.crew.submit(conn, urgent=conn.private, slow=slow)
         return False
 
     def _believes(self, conn: Connection) -> bool:

@@ -12,10 +12,9 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from forkd.crews.native import NativeCrew
 from forkd.wsgi.connection import BUSY
 from forkd.wsgi.engine import Engine, Loop
-from forkd.wsgi.lane import Lane
-from forkd.wsgi.native_crew import NativeCrew
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,11 +33,11 @@ _ONE_OF_MANY = select.EPOLLIN | select.EPOLLEXCLUSIVE
 class NativeLoop(Loop):
     """As `Loop`: one thread of the group, which serves what is in its lane itself."""
 
-    def __init__(self, group: ThreadGroup, lane: Lane, divert: Callable[[Connection], None]) -> None:
+    def __init__(self, group: ThreadGroup, crew: NativeCrew[Connection]) -> None:
         super().__init__(select.epoll())
         self._group = group
-        self._lane = lane
-        self._divert = divert
+        self._crew = crew
+        self._lane = crew.lane
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         weakref.finalize(self, os.close, self._alarm)  # not sooner: a request that outlives the loop may still use it
         self._epoll.register(self._alarm, select.EPOLLIN)
@@ -52,7 +51,7 @@ class NativeLoop(Loop):
         """As in `Loop`."""
         self._reception = reception
         self._group.add_loop(self._run)
-        self._lane.start(self._divert, lambda: self._group.add_loop(self._run))
+        self._lane.start(self._crew.enqueue, lambda: self._group.add_loop(self._run))
 
     def stop(self) -> None:
         """As in `Loop`."""
@@ -131,7 +130,6 @@ class NativeWaiter:
 
 def create(group: ThreadGroup, serve: Callable[[Connection], None]) -> Engine:
     """Return an engine whose threads come from `group`."""
-    lane = Lane(group, serve)
-    crew = NativeCrew(group, serve, lane)
-    loop = NativeLoop(group, lane, crew.enqueue)
+    crew = NativeCrew(group, serve)
+    loop = NativeLoop(group, crew)
     return Engine(loop, crew, NativeWaiter(), group.try_thread)

@@ -93,7 +93,7 @@ class Probe(rpc.Server):
         self.gate.wait()
 
     def miscounted(self):
-        return self._dispatcher._runners - self.group.active
+        return self._dispatcher.crew.members - self.group.active
 
     def unsendable(self):
         return {1, 2}

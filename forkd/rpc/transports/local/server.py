@@ -16,7 +16,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from forkd.errors import ForkdError
 from forkd.rpc import topics
 from forkd.rpc.transports.local.caller import Caller
 from forkd.rpc.wire import PROTOCOL, frame
@@ -51,12 +50,14 @@ class LocalServer:
         )
         self._listener = _listen(service, topic, slot)
         self._listener.setblocking(False)
+        self._reader = dispatcher.crew.reader()
         self._callers: set[Caller] = set()
         self._lock = threading.Lock()  # guards the callers
         self._accepting: Thread | None = None
 
     def start(self) -> None:
         """Take connections from now on."""
+        self._reader.start()
         self._accepting = self._service.thread_group.add_loop(self._accept)
 
     def stop(self, graceful: bool) -> None:
@@ -73,8 +74,11 @@ class LocalServer:
             self._tell("end")
             patience = _LAST_WORDS
         deadline = time.monotonic() + patience
-        for caller in self._take_callers():
+        for caller in self._all_callers():
             caller.hang_up(max(0.0, deadline - time.monotonic()))
+        self._reader.stop()
+        for caller in self._all_callers():
+            caller.close()
         self._dispatcher.abandon()
 
     def _close_intake(self) -> None:
@@ -85,15 +89,12 @@ class LocalServer:
 
     def _tell(self, what: str) -> None:
         words = frame({"type": what})
-        with self._lock:
-            callers = list(self._callers)
-        for caller in callers:
+        for caller in self._all_callers():
             caller.send(words)
 
-    def _take_callers(self) -> set[Caller]:
+    def _all_callers(self) -> list[Caller]:
         with self._lock:
-            callers, self._callers = self._callers, set()
-        return callers
+            return list(self._callers)
 
     def _accept(self) -> None:
         group = self._service.thread_group
@@ -112,16 +113,11 @@ class LocalServer:
             with sock, contextlib.suppress(OSError):
                 sock.send(frame({"type": "refused", "message": refusal}))
             return
-        caller = Caller(sock, self._dispatcher, self._service.thread_group)
+        caller = Caller(sock, self._dispatcher, self._service.thread_group, self._reader)
         with self._lock:
             self._callers.add(caller)
         caller.send(self._hello)
-        try:
-            self._service.thread_group.add_loop(self._serve, caller)
-        except ForkdError as error:
-            _log.warning("a caller was cut off: %s", error)
-            caller.close()
-            self._part(caller)
+        caller.start(self._part)
 
     def _refusal(self, sock: socket.socket) -> str | None:
         if len(self._callers) >= _MOST_CALLERS:
@@ -130,12 +126,6 @@ class LocalServer:
         if uid not in (0, os.geteuid()):
             return f"uid {uid} may not call: only root and uid {os.geteuid()}, which the service runs as"
         return None
-
-    def _serve(self, caller: Caller) -> None:
-        try:
-            caller.serve()
-        finally:
-            self._part(caller)
 
     def _part(self, caller: Caller) -> None:
         with self._lock:

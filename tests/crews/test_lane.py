@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from forkd import threadgroup
+from forkd.crews.lane import Lane
 from forkd.errors import ForkdError
-from forkd.wsgi.lane import Lane
 from tests.waiting import until
 
 
