@@ -86,6 +86,11 @@ def _server(spec: ServiceSpec) -> Callable[[], Server]:
     if spec.topic is not None and not remote:
         raise ForkdError(f"topic: {spec.server!r} is no subclass of forkd.rpc.Server, so nothing can be called on it")
 
+    if remote:
+        from forkd.rpc import transports  # lazy: only a service that serves calls pays for it
+
+        transports.load(spec.transport)
+
     def make() -> Server:
         server: Any = found(**spec.args)
         if remote:

@@ -68,5 +68,11 @@ def intake(url: str, topic: str, service: Service, dispatcher: Dispatcher) -> In
     raise _unknown(url, topic)
 
 
+def load(url: str) -> None:
+    """Import what `intake` needs for a transport: done before a fork, its workers need not."""
+    if url == "local":
+        import forkd.rpc.transports.local.server  # noqa: F401 -- as said  # lazy: as above
+
+
 def _unknown(url: str, topic: str) -> ForkdError:
     return ForkdError(f"{topic}: transport {url!r:.200} is not supported; there is: local")
