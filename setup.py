@@ -54,6 +54,7 @@ DEV = [
 ]
 
 BENCH = [
+    "Pyro5>=5.15",
     "bjoern>=3.2.2",  # compiled as it is installed
     "circus>=0.19",
     "django>=5.0",
@@ -62,7 +63,11 @@ BENCH = [
     "gevent>=24.2",  # gunicorn's workers of this name
     "granian>=2.5",
     "gunicorn>=23",
+    "kombu>=5.4",
+    "oslo.messaging>=17",
+    "oslo.service[threading]>=4.8",  # which that one imports; with native threads
     "packaging",  # which its gevent workers import
+    "pika>=1.3",
     "pyuwsgi>=2.0.28",
     "setuptools<81",  # fastwsgi imports pkg_resources
     "supervisor>=4.2",

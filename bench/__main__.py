@@ -1,10 +1,11 @@
-"""`python -m bench [respawn] [status] [reload] [idle] [scale] [wsgi]`: measure, print Markdown; without a name, all."""
+"""`python -m bench [respawn] [status] [reload] [idle] [scale] [wsgi] [rpc]`: measure, print Markdown; unnamed: all."""
 
 from __future__ import annotations
 
 import argparse
 
 from bench import figures, idle, reload, respawn, scale, status, wsgi
+from bench.rpc import measure as rpc
 
 MEASURES = {
     "respawn": respawn.measure,
@@ -13,6 +14,7 @@ MEASURES = {
     "idle": idle.measure,
     "scale": scale.measure,
     "wsgi": wsgi.measure,
+    "rpc": rpc.measure,
 }
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PEERS = (
     *("forkd", "eventlet", "gunicorn", "gevent", "granian", "pyuwsgi", "waitress", "bjoern", "fastwsgi"),
-    *("supervisor", "circus", "Django", "Flask"),
+    *("supervisor", "circus", "Django", "Flask", "oslo.messaging", "kombu", "pika", "Pyro5"),
 )
 
 

@@ -133,11 +133,19 @@ def measured(
 
 @contextlib.contextmanager
 def running(peer: Peer, workers: int, app: str = HEAVY) -> Iterator[Running]:
-    """Start a peer with an application, yield once it answers, and end it with all its processes."""
+    """Start a peer with an application, yield once it answers over HTTP, and end it with all its processes."""
+    with started(peer, app=app, workers=workers) as (process, server):
+        _await_answer(process, server.port, server.work)
+        yield server
+
+
+@contextlib.contextmanager
+def started(peer: Peer, **words: object) -> Iterator[tuple[subprocess.Popen[bytes], Running]]:
+    """Start a peer, its command and configuration filled in with these words, and end it with all its processes."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         work = Path(name)
-        words = {"work": name, "root": ROOT, "python": sys.executable, "port": _free_port(), "workers": workers}
-        words |= {"app": app, "config": work / "config"}
+        port = _free_port()
+        words |= {"work": name, "root": ROOT, "python": sys.executable, "port": port, "config": work / "config"}
         (work / "config").write_text(peer.config.format(**words) if peer.config else "", "utf-8")
         (work / "version").write_text("0", "utf-8")
         argv = [word.format(**words) for word in peer.command]
@@ -153,8 +161,7 @@ def running(peer: Peer, workers: int, app: str = HEAVY) -> Iterator[Running]:
                 start_new_session=True,
             )
         try:
-            _await_answer(process, int(str(words["port"])), work)
-            yield Running(process.pid, int(str(words["port"])), work, work / "version")
+            yield process, Running(process.pid, port, work, work / "version")
         finally:
             _end(process)
 
