@@ -1,4 +1,4 @@
-"""Remote calls: `rpc.Server` serves a topic, `rpc.Client` calls it; each is imported when it is first used."""
+"""Remote calls: `rpc.Server` serves a topic, `Client` and `AsyncClient` call it; each is imported when first used."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from forkd.rpc.errors import (
 )
 
 if TYPE_CHECKING:
+    from forkd.rpc.async_client import AsyncClient
     from forkd.rpc.client import Client
     from forkd.rpc.methods import idempotent
     from forkd.rpc.server import Server
 
 __all__ = [
+    "AsyncClient",
     "BadArguments",
     "Busy",
     "Client",
@@ -41,7 +43,12 @@ __all__ = [
     "idempotent",
 ]
 
-_HOMES = {"Client": "forkd.rpc.client", "Server": "forkd.rpc.server", "idempotent": "forkd.rpc.methods"}
+_HOMES = {
+    "AsyncClient": "forkd.rpc.async_client",
+    "Client": "forkd.rpc.client",
+    "Server": "forkd.rpc.server",
+    "idempotent": "forkd.rpc.methods",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import weakref
-from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from forkd.rpc.outgoing import Preparation
+from forkd.rpc.prepared import Prepared
 from forkd.rpc.transports import transport as transport_of
 from forkd.rpc.wire import Unsendable
 
@@ -17,10 +16,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-_AS_BEFORE: Any = object()  # what is not prepared anew
 
-
-class Client:
+class Client(Prepared):
     """A caller of one topic. Any number of threads may share it; a forked process gets connections of its own.
 
     `transport` is `local` (None: the same); `timeout` is each call's deadline in seconds, None for no deadline;
@@ -37,18 +34,8 @@ class Client:
         *,
         allowed_exceptions: Sequence[type[Exception]] = (),
     ) -> None:
-        self.topic = topic
-        self._prepared = Preparation(topic, timeout, allowed=tuple(allowed_exceptions)).check()
+        super().__init__(topic, timeout, allowed_exceptions)
         self._link = _Link(transport or "local", topic, runtime_dir)
-
-    @property
-    def timeout(self) -> float | None:
-        """The deadline of each call, in seconds; None: there is none."""
-        return self._prepared.timeout
-
-    @timeout.setter
-    def timeout(self, seconds: float | None) -> None:
-        self._prepared = self._prepared._replace(timeout=seconds).check()
 
     def call(self, method: str, /, **args: Any) -> Any:
         """Return what the method returns. Arguments and result are what msgpack knows; a tuple arrives as a list.
@@ -78,26 +65,6 @@ class Client:
         except Unsendable as error:
             raise prepared.unsendable(method, error) from None
         return {worker: prepared.outcome(answer) for worker, answer in answers.items()}
-
-    def prepare(
-        self,
-        *,
-        worker: int | str | None = _AS_BEFORE,
-        timeout: float | None = _AS_BEFORE,
-        version: str | None = _AS_BEFORE,
-        context: dict[str, Any] = _AS_BEFORE,
-    ) -> Self:
-        """Return a client of the same connections, whose calls are made as this one's but for what is given.
-
-        `worker`: to this one only: a slot of this host, or `HOST/SERVICE/SLOT`, or that with `/INCARNATION`.
-        `version`: to servers of the same major version and at least this minor one. `context`: travels with each call,
-        beside a `request_id` and what came with the call that the calling thread runs.
-        """
-        given = {"worker": worker, "timeout": timeout, "version": version, "context": context}
-        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not _AS_BEFORE}
-        twin = copy(self)
-        twin._prepared = self._prepared._replace(**changes).check()  # noqa: SLF001 -- one of our own class
-        return twin
 
     def close(self) -> None:
         """Close the connections; calls in flight raise `WorkerLost`. The next call opens new ones."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from forkd import rpc, sockets
+from tests.rpc.in_loop import InLoop
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -68,9 +69,10 @@ class Worker:
 class Host:
     """A runtime directory with the launcher's part in it: a listener for each slot, which outlives the workers."""
 
-    def __init__(self, runtime, concurrency):
+    def __init__(self, runtime, concurrency, client=rpc.Client):
         self.runtime = runtime
         self.concurrency = concurrency
+        self._client = client
         self._listeners = {}
         self._incarnations = itertools.count(1)
         self._to_end = []
@@ -95,9 +97,9 @@ class Host:
         worker.expect("ready")
         return worker
 
-    def client(self, topic="probe", timeout=30.0):
-        client = rpc.Client(topic, timeout=timeout, runtime_dir=str(self.runtime))
-        self._to_end.append(client.close)
+    def client(self, topic="probe", timeout=30.0, **more):
+        client = self._client(topic, timeout=timeout, runtime_dir=str(self.runtime), **more)
+        self._to_end.append(getattr(client, "end", client.close))
         return client
 
     def end(self):
@@ -112,18 +114,22 @@ def connections(client):
     return client._link.transport._connections._connections
 
 
-@pytest.fixture(params=["threads", "eventlet"])
+# Who calls from an event loop is served by one engine as by the other.
+KINDS = {"threads": ("threads", rpc.Client), "eventlet": ("eventlet", rpc.Client), "async": ("threads", InLoop)}
+
+
+@pytest.fixture(params=KINDS)
 def host(request, short_tmp):
-    host = Host(short_tmp, request.param)
+    host = Host(short_tmp, *KINDS[request.param])
     yield host
     host.end()
 
 
-@pytest.fixture(scope="module", params=["threads", "eventlet"])
+@pytest.fixture(scope="module", params=KINDS)
 def shared(request):
     """Yield a host with one worker, which all tests of a module use that leave it as they found it."""
     with tempfile.TemporaryDirectory(prefix="fkd-", dir="/tmp") as runtime:
-        host = Host(Path(runtime), request.param)
+        host = Host(Path(runtime), *KINDS[request.param])
         try:
             host.worker()
             yield host

@@ -191,9 +191,10 @@ def main():
     limits = {"threads": SETUP.get("threads"), "request_timeout": SETUP.get("request_timeout", 0)}
     service = Service(server, concurrency=SETUP["concurrency"], **limits)
     service.adopt(inheritance())
-    service.start()
+    with PEN:  # a call may come at once, and begins after this is said
+        service.start()
+        os.write(1, b"ready\n")
     service.thread_group.add_loop(obey, service, server)
-    say("ready")
     service.wait()
     say("stopped")
 

@@ -48,7 +48,7 @@ VALUES = [
 
 @pytest.fixture
 def client(shared):
-    with rpc.Client("probe", runtime_dir=str(shared.runtime)) as client:
+    with shared.client() as client:
         yield client
 
 
@@ -204,10 +204,10 @@ def test_a_context_reaches_the_method_that_asks_for_it(client):
     assert client.prepare(context={"request_id": "mine"}).call("with_context", value=1) == [1, {"request_id": "mine"}]
 
 
-def test_an_unknown_topic_fails_at_once(short_tmp):
+def test_an_unknown_topic_fails_at_once(host):
     started = time.monotonic()
     with pytest.raises(rpc.NoSuchTopic, match="nobody serves the topic 'nobody'"):
-        rpc.Client("nobody", runtime_dir=str(short_tmp)).call("add")
+        host.client("nobody").call("add")
     assert time.monotonic() - started < 15  # of the 30 that a call may take
 
 
@@ -240,6 +240,7 @@ def test_a_client_starts_no_thread(client):
     assert threading.active_count() == before
 
 
+@pytest.mark.parametrize("shared", ["threads", "eventlet"], indirect=True)
 def test_a_fork_gets_connections_of_its_own(client):
     assert client.call("add", a=1) == 2
     pid = os.fork()
@@ -279,6 +280,7 @@ print(held.wait())
 """
 
 
+@pytest.mark.parametrize("host", ["threads", "eventlet"], indirect=True)
 def test_green_threads_call_as_native_ones_do(host):
     worker = host.worker()
     script = subprocess.Popen(

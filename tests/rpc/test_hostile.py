@@ -89,7 +89,7 @@ def test_a_worker_says_hello(host):
     ],
 )
 def test_garbage_ends_its_own_connection(shared, garbage):
-    with rpc.Client("probe", runtime_dir=str(shared.runtime)) as client, Raw(shared) as raw:
+    with shared.client() as client, Raw(shared) as raw:
         assert client.call("add", a=1) == 2
         assert raw.read()["type"] == "hello"
         raw.sock.sendall(garbage)

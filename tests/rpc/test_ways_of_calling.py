@@ -16,7 +16,7 @@ from tests.waiting import until
 
 @pytest.fixture
 def client(shared):
-    with rpc.Client("probe", runtime_dir=str(shared.runtime)) as client:
+    with shared.client() as client:
         yield client
 
 
@@ -142,9 +142,9 @@ def test_a_fan_out_follows_a_slot_whose_worker_drains(host, callers):
     assert held.result(30) == "a"
 
 
-def test_a_fan_out_to_nobody(short_tmp):
+def test_a_fan_out_to_nobody(host):
     with pytest.raises(rpc.NoSuchTopic):
-        rpc.Client("nobody", runtime_dir=str(short_tmp)).fanout("who")
+        host.client("nobody").fanout("who")
 
 
 def test_a_call_to_one_worker(host):
@@ -233,7 +233,7 @@ def test_a_context_has_names_that_are_text(client):
 
 def test_exceptions_that_are_allowed_are_raised_as_themselves(shared):
     kinds = [known.Refused, known.Strange, KeyError]
-    with rpc.Client("probe", runtime_dir=str(shared.runtime), allowed_exceptions=kinds) as client:
+    with shared.client(allowed_exceptions=kinds) as client:
         with pytest.raises(known.Refused) as caught:
             client.call("refuse")
         assert caught.value.args == ("no", dt.date(2026, 1, 1))

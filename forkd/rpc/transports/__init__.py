@@ -8,6 +8,8 @@ from forkd.errors import ForkdError
 from forkd.rpc import topics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from forkd.rpc.dispatcher import Dispatcher
     from forkd.rpc.errors import RpcError
     from forkd.rpc.outgoing import Outgoing
@@ -32,6 +34,38 @@ class Transport(Protocol):
 
     def forget(self) -> None:
         """Close a parent's descriptors in its fork: no word to anyone, no lock, which a fork may have cut off."""
+
+
+class CallbackTransport(Transport, Protocol):
+    """A transport with a thread of its own, which need not be waited for: so tasks of an event loop can use it."""
+
+    def begin(self, call: Outgoing, deadline: float, done: Callable[[Message | RpcError], None]) -> Callable[[], None]:
+        """Send a call and return at once what gives it up, which never blocks either.
+
+        `done` gets what `ask` would return or raise: once, from any thread, which it does not hold up; nothing need
+        come after the call was given up. Raise `Unsendable`.
+        """
+
+    def begin_all(
+        self, call: Outgoing, deadline: float, done: Callable[[dict[str, Message | RpcError] | RpcError], None]
+    ) -> Callable[[], None]:
+        """Do the same with what `ask_all` would return or raise."""
+
+
+class AsyncTransport(Protocol):
+    """An event loop's way to the workers of one topic, as `Transport`; a task that is cancelled gives its call up."""
+
+    async def ask(self, call: Outgoing, deadline: float) -> Message:
+        """As in `Transport`."""
+
+    async def ask_all(self, call: Outgoing, deadline: float) -> dict[str, Message | RpcError]:
+        """As in `Transport`."""
+
+    async def close(self) -> None:
+        """As in `Transport`."""
+
+    def forget(self) -> None:
+        """Close the descriptors: the loop is closed, or the process is a fork of the one that the loop ran in."""
 
 
 class Intake(Protocol):
@@ -59,6 +93,15 @@ def transport(url: str, topic: str, runtime_dir: str | None) -> Transport:
     raise _unknown(url, topic)
 
 
+def async_transport(url: str, topic: str, runtime_dir: str | None) -> AsyncTransport:
+    """Return the same for one event loop, which need not run yet; that of a `CallbackTransport` is a `CalledBack`."""
+    if url == "local":
+        from forkd.rpc.transports.local.async_client import AsyncLocalClient  # lazy: as above
+
+        return AsyncLocalClient(topic, topics.directory(topic, runtime_dir))
+    raise _unknown(url, topic)
+
+
 def intake(url: str, topic: str, service: Service, dispatcher: Dispatcher) -> Intake:
     """Return a worker's intake of calls for `topic`, not started; raise `ForkdError` where `url` is no transport's."""
     if url == "local":
@@ -75,4 +118,5 @@ def load(url: str) -> None:
 
 
 def _unknown(url: str, topic: str) -> ForkdError:
-    return ForkdError(f"{topic}: transport {url!r:.200} is not supported; there is: local")
+    # What follows the scheme may hold a password.
+    return ForkdError(f"{topic}: transport {url.partition(':')[0]!r:.40} is not supported; there is: local")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from forkd.rpc.errors import Moved, NoSuchWorker, RpcError, Timeout, WorkerLost
 from forkd.rpc.transports.local.connections import Connections
@@ -32,7 +32,7 @@ class LocalClient:
         begun, rest = self._begin_all(call, deadline)
         for slot, connection, box in begun:
             try:
-                answers[connection.name] = _answer(connection, box, deadline)
+                answers[connection.name] = connection.answer(box, deadline)
             except Moved:
                 rest.append(slot)
             except RpcError as error:
@@ -56,22 +56,18 @@ class LocalClient:
         self._connections.forget()
 
     def _ask(self, call: Outgoing, deadline: float) -> tuple[str, Message]:
-        """Return who answered and what.
-
-        A call that its worker did not begin goes to another, until the deadline; an idempotent one whose worker was
-        lost does once: a call that kills whoever begins it must not kill all.
-        """
-        has_lost = False
+        """Return who answered and what; a call that its worker did not begin goes to another, until the deadline."""
+        losses = 0
         while True:
             connection = self._connections.choose(deadline, call.worker)
             try:
-                return connection.name, _answer(connection, self._begin(connection, call, deadline), deadline)
+                return connection.name, connection.answer(self._begin(connection, call, deadline), deadline)
             except Moved:
                 continue
             except WorkerLost:
-                if has_lost or call.method not in connection.idempotent or self._connections.closed:
+                losses += 1
+                if not self._connections.may_repeat(call.method, connection, losses):
                     raise
-                has_lost = True
 
     def _begin_all(self, call: Outgoing, deadline: float) -> tuple[list[tuple[int, Connection, Box]], list[int]]:
         """Return the slots where the call was sent, and the others."""
@@ -90,13 +86,3 @@ class LocalClient:
     def _begin(self, connection: Connection, call: Outgoing, deadline: float) -> Box:
         number = next(self._ids)
         return connection.begin(number, frame(call.message(number, deadline)), deadline)
-
-
-def _answer(connection: Connection, box: Box, deadline: float) -> Message:
-    """Return the answer; raise `Moved` also where the worker says that it has not begun the call."""
-    answer = connection.answer(box, deadline)
-    error: Any = answer.get("error")
-    if isinstance(error, list) and error[:1] == ["moved"]:
-        connection.retire()
-        raise Moved(connection.name)
-    return answer

@@ -7,22 +7,20 @@ somebody waits, and the caller that waits alone reads its answer itself.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import queue
-import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from forkd.errors import ProtocolError
-from forkd.rpc.errors import Moved, NotAllowed, RpcError, Timeout, WorkerLost
+from forkd.rpc.errors import Moved, RpcError, Timeout
+from forkd.rpc.transports.local.dialogue import Dialogue
 from forkd.rpc.transports.local.waits import Reading, left_until, until_ready
-from forkd.rpc.wire import PROTOCOL, Frames
 
 if TYPE_CHECKING:
+    import socket
+
     from forkd.rpc.wire import Message
 
-_READ = 65536
 _LEAD = "lead"  # the note by which a waiting caller is appointed
 
 
@@ -36,27 +34,15 @@ class Box:
         self.notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
 
-class Connection:
-    """One stream. It is `usable` from the worker's hello until its bye or its end, and never again."""
+class Connection(Dialogue):
+    """The stream of any number of threads; one of those that wait reads it for all."""
 
     def __init__(self, sock: socket.socket, slot: str) -> None:
-        """Take over a connected, non-blocking socket; `slot` is the path of the worker's socket."""
-        self.slot = slot
-        self.usable = False
-        self.over = False  # takes no calls any more; to be replaced
-        self.refusal: RpcError | None = None
-        self.pending: dict[int, Box] = {}
-        self.sock = sock
+        super().__init__(sock, slot)
         self._reading = Reading(sock)
-        self._frames = Frames()
         self._unsent = b""  # the rest of a frame whose caller gave up
-        self._ended = False  # every call without an answer was never begun
         self._lead = threading.Lock()
         self._writing = threading.Lock()
-        self._entry = threading.Lock()  # guards `pending`: calls that come, answers, the end of the connection
-        self.name = slot  # the worker's identity once it has said hello
-        self.idempotent: frozenset[str] = frozenset()
-        self._last = 0
 
     def begin(self, number: int, frame: bytes, deadline: float) -> Box:
         """Send a call and return where its answer will be, to be fetched by `answer` in any case.
@@ -64,11 +50,7 @@ class Connection:
         Raise `Moved`, or `Timeout` at the monotonic `deadline`, where it could not be sent.
         """
         box = Box(number)
-        with self._entry:
-            if self.over:
-                raise Moved(self.name)
-            self.pending[number] = box
-            self._last = number
+        self.expect(number, box.notes.put)
         try:
             self._send(frame, deadline)
         except RpcError:
@@ -79,39 +61,20 @@ class Connection:
     def answer(self, box: Box, deadline: float) -> Message:
         """Wait for an answer and return it; raise `Moved`, `WorkerLost` or `Timeout` at the monotonic `deadline`."""
         try:
-            return self._await_answer(box.notes, deadline)
+            return self.checked(self._await_answer(box.notes, deadline))
         finally:
             self._leave(box.number)
 
     def glance(self) -> None:
-        """Read what has come, if nobody else does; never blocks."""
+        """As in `Dialogue`."""
         if self._lead.acquire(blocking=False):
             try:
-                self._read()
+                self.read()
             finally:
                 self._lead.release()
 
-    def rank(self) -> tuple[int, int]:
-        """Return what the next call prefers the smallest of: calls in flight, then how recently one was sent."""
-        return len(self.pending), self._last
-
-    def serves(self, worker: int | str | None) -> bool:
-        """Tell whether a call for this worker, of `Outgoing`, may be sent here; of a slot only the number is told."""
-        return worker is None or isinstance(worker, int) or f"{self.name}/".startswith(f"{worker}/")
-
-    def retire(self) -> None:
-        """Take no further call: the worker drains."""
-        self.usable, self.over = False, True
-
-    def close(self) -> None:
-        """End the connection; callers that wait raise `WorkerLost`."""
-        self._lose("the client was closed")  # first: whoever leads would take the end for the worker's
-        with contextlib.suppress(OSError):  # it has ended already
-            self.sock.shutdown(socket.SHUT_RDWR)  # wakes whoever leads; closing alone would not
-        self.discard()
-
     def discard(self) -> None:
-        """Give the descriptor back if the connection is over and nobody uses it: the last who does comes here, too."""
+        """As in `Dialogue`."""
         if self.over and not self.pending and self._lead.acquire(blocking=False):
             self.sock.close()
             self._lead.release()
@@ -153,7 +116,7 @@ class Connection:
         try:
             until_ready([self.sock] if leads else [], [self.sock], seconds)
             if leads:
-                self._read()
+                self.read()
         finally:
             if leads:
                 self._lead.release()
@@ -187,58 +150,7 @@ class Connection:
             if not seconds:
                 return None
             self._reading.wait(seconds)
-            self._read()
-
-    def _read(self) -> None:
-        """Deliver what has come, as the leader; never blocks nor raises."""
-        try:
-            data = self.sock.recv(_READ)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._lose("the worker is gone")
-            return
-        try:
-            for message in self._frames.feed(data):
-                self._take_in(message)
-        except ProtocolError as error:
-            self._lose(str(error))
-
-    def _take_in(self, message: Message) -> None:
-        match message:
-            case {"type": "answer", "id": int(number)}:
-                with self._entry:
-                    box = self.pending.pop(number, None)
-                if box is not None:  # else its caller has given up
-                    box.notes.put(message)
-            case {"type": "hello", "protocol": int(protocol), "worker": str(name), "idempotent": list(names)} if (
-                protocol == PROTOCOL
-            ):
-                self.name, self.idempotent = name, frozenset(map(str, names))
-                self.usable = not self.over
-            case {"type": "hello"}:
-                self._refuse(RpcError(f"{self.slot}: the worker speaks RPC protocol {message.get('protocol')!r:.20}"))
-            case {"type": "refused"}:
-                self._refuse(NotAllowed(f"{self.slot}: {message.get('message')!s:.500}"))
-            case {"type": "bye"}:
-                self.retire()
-            case {"type": "end"}:
-                self._ended = True
-                self._lose("the worker has drained")
-
-    def _refuse(self, refusal: RpcError) -> None:
-        self.refusal = refusal
-        self._lose(str(refusal))
-
-    def _lose(self, why: str) -> None:
-        with self._entry:
-            self.retire()
-            boxes = list(self.pending.values())
-            self.pending.clear()
-        for box in boxes:
-            box.notes.put(Moved(self.name) if self._ended else WorkerLost(f"{self.name}: {why}; the call may have run"))
+            self.read()
 
     def _leave(self, number: int) -> None:
         with self._entry:
@@ -252,9 +164,9 @@ class Connection:
     def _appoint(self) -> None:
         """Have another caller lead, if anybody waits and nobody leads."""
         with self._entry:
-            box = next(iter(self.pending.values()), None)
-        if box is not None and not self._lead.locked():
-            box.notes.put(_LEAD)
+            note = next(iter(self.pending.values()), None)
+        if note is not None and not self._lead.locked():
+            note(_LEAD)
 
 
 def _take(box: queue.SimpleQueue[Any], seconds: float) -> Any:

@@ -1,0 +1,139 @@
+"""What a client knows of one worker by what that one says on their connection; who waits, and how, is not known here.
+
+A call's answer, or the error in its place, is given to whoever has been named for it, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from forkd.errors import ProtocolError
+from forkd.rpc.errors import Moved, NotAllowed, RpcError, WorkerLost
+from forkd.rpc.wire import PROTOCOL, Frames
+
+if TYPE_CHECKING:
+    from forkd.rpc.wire import Message
+
+_READ = 65536
+
+Take = Callable[[Any], None]
+"""Takes the message of an answer, or an `RpcError`; never blocks nor raises."""
+
+
+class Dialogue:
+    """One stream. It is `usable` from the worker's hello until its bye or its end, and never again."""
+
+    def __init__(self, sock: socket.socket, slot: str) -> None:
+        """Take over a connected, non-blocking socket; `slot` is the path of the worker's socket."""
+        self.sock = sock
+        self.slot = slot
+        self.name = slot  # the worker's identity once it has said hello
+        self.idempotent: frozenset[str] = frozenset()
+        self.usable = False
+        self.over = False  # takes no calls any more; to be replaced
+        self.refusal: RpcError | None = None
+        self.pending: dict[int, Take] = {}
+        self._entry = threading.Lock()  # guards `pending`: calls that come, answers, the end of the connection
+        self._frames = Frames()
+        self._ended = False  # every call without an answer was never begun
+        self._last = 0
+
+    def rank(self) -> tuple[int, int]:
+        """Return what the next call prefers the smallest of: calls in flight, then how recently one was sent."""
+        return len(self.pending), self._last
+
+    def serves(self, worker: int | str | None) -> bool:
+        """Tell whether a call for this worker, of `Outgoing`, may be sent here; of a slot only the number is told."""
+        return worker is None or isinstance(worker, int) or f"{self.name}/".startswith(f"{worker}/")
+
+    def expect(self, number: int, take: Take) -> None:
+        """Have the answer to a call, which is sent next, given to `take`; raise `Moved` where none can be sent."""
+        with self._entry:
+            if self.over:
+                raise Moved(self.name)
+            self.pending[number] = take
+            self._last = number
+
+    def checked(self, answer: Message) -> Message:
+        """Return the answer; raise `Moved` where it is that the worker has not begun the call."""
+        error: Any = answer.get("error")
+        if isinstance(error, list) and error[:1] == ["moved"]:
+            self.retire()
+            raise Moved(self.name)
+        return answer
+
+    def glance(self) -> None:
+        """Read what has come, if nobody else does; never blocks."""
+        self.read()
+
+    def read(self) -> None:
+        """Deliver what has come; never blocks nor raises."""
+        try:
+            data = self.sock.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.lose("the worker is gone")
+            return
+        try:
+            for message in self._frames.feed(data):
+                self._take_in(message)
+        except ProtocolError as error:
+            self.lose(str(error))
+
+    def retire(self) -> None:
+        """Take no further call: the worker drains."""
+        self.usable, self.over = False, True
+
+    def lose(self, why: str) -> None:
+        """End every call in flight."""
+        with self._entry:
+            self.retire()
+            takers = list(self.pending.values())
+            self.pending.clear()
+        for take in takers:
+            take(Moved(self.name) if self._ended else WorkerLost(f"{self.name}: {why}; the call may have run"))
+
+    def close(self) -> None:
+        """End the connection; callers that wait raise `WorkerLost`."""
+        self.lose("the client was closed")  # first: whoever reads would take the end for the worker's
+        with contextlib.suppress(OSError):  # it has ended already
+            self.sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits to read; closing alone would not
+        self.discard()
+
+    def discard(self) -> None:
+        """Give the descriptor back if the connection is over and nobody uses it: the last who does comes here, too."""
+        if self.over and not self.pending:
+            self.sock.close()
+
+    def _take_in(self, message: Message) -> None:
+        match message:
+            case {"type": "answer", "id": int(number)}:
+                with self._entry:
+                    take = self.pending.pop(number, None)
+                if take is not None:  # else its caller has given up
+                    take(message)
+            case {"type": "hello", "protocol": int(protocol), "worker": str(name), "idempotent": list(names)} if (
+                protocol == PROTOCOL
+            ):
+                self.name, self.idempotent = name, frozenset(map(str, names))
+                self.usable = not self.over
+            case {"type": "hello"}:
+                self._refuse(RpcError(f"{self.slot}: the worker speaks RPC protocol {message.get('protocol')!r:.20}"))
+            case {"type": "refused"}:
+                self._refuse(NotAllowed(f"{self.slot}: {message.get('message')!s:.500}"))
+            case {"type": "bye"}:
+                self.retire()
+            case {"type": "end"}:
+                self._ended = True
+                self.lose("the worker has drained")
+
+    def _refuse(self, refusal: RpcError) -> None:
+        self.refusal = refusal
+        self.lose(str(refusal))

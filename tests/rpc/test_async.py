@@ -1,0 +1,356 @@
+"""What is the event loop's own of calling from one; all else is told of both clients by the other tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from forkd import rpc
+from forkd.errors import ForkdError
+from forkd.rpc import wire
+from forkd.rpc.async_client import _AsyncLink
+from forkd.rpc.transports.called_back import CalledBack
+from forkd.rpc.transports.local.client import LocalClient
+from tests.rpc.conftest import Host
+
+
+@pytest.fixture
+def host(short_tmp):
+    host = Host(short_tmp, "threads")
+    yield host
+    host.end()
+
+
+@pytest.fixture
+def client(host):
+    client = rpc.AsyncClient("probe", runtime_dir=str(host.runtime))
+    yield client
+    for _, transport in client._link._transports.values():  # those of loops that are closed
+        transport.forget()
+
+
+def transport_of(client):
+    ((_, transport),) = client._link._transports.values()
+    return transport
+
+
+def connections(client):
+    return transport_of(client)._connections._connections
+
+
+async def began(worker, name):
+    await asyncio.to_thread(worker.expect, f"began {name}")
+
+
+def test_a_thousand_calls_are_in_flight_on_one_connection(host, client):
+    host.worker(threads=500)
+
+    async def main():
+        async with client:
+            found = await asyncio.gather(*(client.call("echo", value=number) for number in range(1000)))
+            return found, len(connections(client))
+
+    assert asyncio.run(main()) == (list(range(1000)), 1)
+
+
+def test_no_thread_is_started_and_the_loop_is_not_held_up(host, client):
+    worker = host.worker()
+    before = threading.active_count()
+
+    async def main():
+        async with client:
+            held = asyncio.create_task(client.call("hold", name="a"))
+            assert await client.call("add", a=1) == 2
+            assert threading.active_count() == before
+            worker.order("release")
+            return await held
+
+    assert asyncio.run(main()) == "a"
+
+
+def test_a_task_that_is_cancelled_gives_its_call_up(host, client):
+    worker = host.worker()
+
+    async def main():
+        async with client:
+            held = asyncio.create_task(client.call("hold", name="a"))
+            await began(worker, "a")
+            held.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await held
+            (connection,) = connections(client)
+            assert not connection.pending
+            worker.order("release")  # its answer comes, and nobody waits for it
+            assert await client.call("add", a=1) == 2
+            assert connections(client) == [connection]
+
+    asyncio.run(main())
+
+
+def test_a_task_that_is_cancelled_while_it_waits_for_a_worker(host, client):
+    host.listener()
+
+    async def main():
+        async with client:
+            waiting = [asyncio.create_task(client.call("who")) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiting[0].cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting[0]
+            worker = await asyncio.to_thread(host.worker)
+            assert await asyncio.gather(*waiting[1:]) == [worker.pid] * 2
+
+    asyncio.run(main())
+
+
+def test_asyncio_s_own_timeout_ends_a_call(host, client):
+    worker = host.worker()
+
+    async def main():
+        async with client:
+            with pytest.raises(TimeoutError) as caught:
+                async with asyncio.timeout(0.2):
+                    await client.call("hold", name="a")
+            assert not isinstance(caught.value, rpc.Timeout)
+            worker.order("release")
+            assert await client.call("add", a=1) == 2
+
+    asyncio.run(main())
+
+
+def test_arguments_that_the_socket_does_not_take_at_once_arrive_whole(host, client):
+    host.worker(threads=8)
+    large = ["x" * (1 << 20) + str(number) for number in range(8)]
+
+    async def main():
+        async with client:
+            return await asyncio.gather(*(client.call("echo", value=value) for value in large))
+
+    assert asyncio.run(main()) == large
+
+
+class Unread:
+    """A worker's socket that says hello and reads nothing, until it is to read everything."""
+
+    def __init__(self, host):
+        self.listener = host.listener()
+        self.listener.setblocking(True)
+
+    def __enter__(self):
+        self.thread = ThreadPoolExecutor(1)
+        self.accepted = self.thread.submit(self._accept)
+        return self
+
+    def __exit__(self, *_):
+        self.accepted.result(30).close()
+        self.thread.shutdown()
+
+    def _accept(self):
+        sock, _ = self.listener.accept()
+        sock.sendall(hello())
+        return sock
+
+
+def hello():
+    return wire.frame({"type": "hello", "protocol": wire.PROTOCOL, "worker": "here/probe/0/1", "idempotent": []})
+
+
+def test_what_a_worker_has_not_read_when_it_goes_is_sent_to_another(host, client):
+    value = "x" * (wire.MESSAGE_LIMIT - 1000)
+
+    async def main():
+        async with client:
+            with Unread(host):
+                calls = [asyncio.create_task(client.call("echo", value=value)) for _ in range(2)]
+                given_up = asyncio.create_task(client.prepare(timeout=0.2).call("bump"))
+                with pytest.raises(rpc.Timeout, match="no answer within the deadline"):
+                    await given_up
+                (connection,) = connections(client)
+                assert [each.begun for each in connection._outbox] == [True, False]  # nothing of what was given up
+            worker = await asyncio.to_thread(host.worker)
+            assert await asyncio.gather(*calls) == [value] * 2
+            assert await client.call("count") == 0
+            assert await client.call("who") == worker.pid
+
+    asyncio.run(main())
+
+
+def test_each_loop_has_connections_of_its_own_and_those_of_closed_loops_end(host, client):
+    host.worker()
+    assert [asyncio.run(client.call("add", a=number)) for number in range(3)] == [1, 2, 3]
+    (first,) = connections(client)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(asyncio.run, client.call("add", a=number)) for number in range(2)]
+        assert [each.result(30) for each in both] == [1, 2]
+    assert first.sock.fileno() < 0
+
+
+def test_a_fork_calls_from_a_loop_of_its_own(host, client):
+    host.worker()
+
+    async def both():
+        assert await client.call("add", a=1) == 2
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                code = 0 if asyncio.new_event_loop().run_until_complete(client.call("add", a=41)) == 42 else 2
+            finally:
+                os._exit(code)
+        assert await client.call("add", a=2) == 3
+        assert os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, pid, 0))[1]) == 0
+        assert await client.call("add", a=3) == 4
+        await client.close()
+
+    asyncio.run(both())
+
+
+def test_closing_a_client_ends_its_calls_and_those_that_wait_for_a_worker(host, client):
+    host.listener()
+
+    async def main():
+        waiting = asyncio.create_task(client.call("who"))
+        await asyncio.sleep(0)
+        started = time.monotonic()
+        await client.close()
+        with pytest.raises(rpc.WorkerLost, match="the client was closed"):
+            await waiting
+        assert time.monotonic() - started < 15
+
+    asyncio.run(main())
+
+
+def test_connections_to_workers_that_are_gone_are_given_back(host, client):
+    worker = host.worker()
+
+    async def main():
+        async with client:
+            await client.call("add", a=1)
+            (gone,) = connections(client)
+            await asyncio.to_thread(worker.stop)
+            await asyncio.to_thread(host.worker)
+            await client.call("add", a=1)
+            (open_one,) = connections(client)
+            assert gone.sock.fileno() < 0
+        assert open_one.sock.fileno() < 0
+
+    asyncio.run(main())
+
+
+def test_waiting_for_a_worker_costs_next_to_nothing(host, client):
+    host.listener()
+
+    async def main():
+        async with client:
+            waiting = [asyncio.create_task(client.prepare(timeout=1.0).call("who")) for _ in range(100)]
+            await asyncio.wait(waiting)
+            (connection,) = connections(client)
+            return waiting, connection
+
+    looks = []
+    original = os.listdir
+
+    def counting(path):
+        looks.append(path)
+        return original(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.listdir", counting)
+        waiting, _ = asyncio.run(main())
+    assert all(isinstance(each.exception(), rpc.Timeout) for each in waiting)
+    assert len(looks) <= 100 + 4  # each looks once, then one for all, every half second
+
+
+@pytest.mark.parametrize(
+    "build",
+    [lambda: rpc.AsyncClient("a/b"), lambda: rpc.AsyncClient("t", "nonsense"), lambda: rpc.AsyncClient("t", timeout=0)],
+)
+def test_what_can_never_be_called_is_refused_at_once(build):
+    with pytest.raises(ForkdError):
+        build()
+
+
+class WithThreads(LocalClient):
+    """A transport that calls back: the local one for threads, and threads for it."""
+
+    def __init__(self, topic, directory):
+        super().__init__(topic, directory)
+        self.threads = ThreadPoolExecutor(8)
+        self.given_up = 0
+
+    def begin(self, call, deadline, done):
+        return self._begin_in_thread(self.ask, call, deadline, done)
+
+    def begin_all(self, call, deadline, done):
+        return self._begin_in_thread(self.ask_all, call, deadline, done)
+
+    def close(self):
+        super().close()
+        self.threads.shutdown()
+
+    def _begin_in_thread(self, ask, call, deadline, done):
+        call.message(0, deadline)
+
+        def work():
+            try:
+                done(ask(call, deadline))
+            except rpc.RpcError as error:
+                done(error)
+
+        self.threads.submit(work)
+        return self._give_up
+
+    def _give_up(self):
+        self.given_up += 1
+
+
+@pytest.fixture
+def called_back(host, client, monkeypatch):
+    """Return the client over a transport that calls back."""
+    made = []
+
+    def make(_url, topic, runtime_dir):
+        made.append(WithThreads(topic, f"{runtime_dir}/rpc/{topic}"))
+        return CalledBack(made[-1])
+
+    monkeypatch.setattr("forkd.rpc.async_client.async_transport", make)
+    client._link = _AsyncLink("any", "probe", str(host.runtime))
+    yield client
+    for each in made:
+        each.close()
+
+
+def test_a_transport_with_a_thread_of_its_own_calls_back(host, called_back):
+    worker = host.worker()
+
+    async def main():
+        async with called_back as client:
+            assert await asyncio.gather(*(client.call("add", a=number) for number in range(50))) == list(range(1, 51))
+            assert await client.fanout("who") == {"here/probe/0/1": worker.pid}
+            with pytest.raises(rpc.RemoteError, match="KeyError"):
+                await client.call("boom", text="x")
+            with pytest.raises(rpc.Timeout):
+                await client.prepare(timeout=0.1).call("hold", name="a")
+            held = asyncio.create_task(client.call("hold", name="b"))
+            await began(worker, "a")
+            await began(worker, "b")
+            transport = transport_of(client)._transport
+            held.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await held
+            assert transport.given_up == 1
+            worker.order("release")
+
+    asyncio.run(main())
+    with pytest.raises(rpc.NoSuchTopic):
+        asyncio.run(_nobody(host))
+
+
+async def _nobody(host):
+    async with rpc.AsyncClient("nobody", runtime_dir=str(host.runtime)) as client:
+        await client.call("who")
