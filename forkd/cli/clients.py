@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from contextlib import contextmanager
 from functools import partial
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from forkd.cli.codes import DONE, FAILED, NOT_AS_WANTED
 from forkd.cli.parser import Command
 from forkd.errors import UsageError
+from forkd.log import say
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
     from forkd.cli.parser import Parser
@@ -183,12 +184,35 @@ def _configured(path: str) -> set[str]:
 def _call(options: argparse.Namespace) -> int:
     from forkd.ops import calls  # lazy: msgpack and yaml are for calls alone
 
-    for name in ("cast", "fanout"):
-        if getattr(options, name):
-            raise UsageError(f"call --{name}: not yet supported")
-    result = calls.call(calls.Call(options.method, tuple(options.arguments), options.timeout), _runtime_dir(options))
-    print(calls.shown(result, as_json=options.json))
-    return DONE
+    if options.fanout and options.worker is not None:
+        raise UsageError("call: --fanout is for all workers, --worker for one")
+    texts = tuple(options.arguments), tuple(options.context)
+    what = calls.Call(options.method, *texts, options.timeout, options.worker, options.version)
+    way = calls.Way(_transport(options, what.topic), _runtime_dir(options))
+    if options.cast:
+        calls.cast(what, way)
+        return DONE
+    if not options.fanout:
+        print(calls.shown(calls.call(what, way), as_json=options.json))
+        return DONE
+    results, failures = calls.fanout(what, way)
+    print(calls.shown(results, as_json=options.json))
+    for worker, why in failures.items():
+        say(f"forkd: {worker}: {why}")
+    return FAILED if failures else DONE
+
+
+def _transport(options: argparse.Namespace, topic: str) -> str:
+    """Return what the call is to travel by: as it was typed, else as the configuration has it."""
+    if options.transport is not None:
+        from forkd.ops import calls  # lazy: as above
+
+        return calls.url(options.transport)
+    if options.config is not None:
+        from forkd.control import locate  # lazy: as above
+
+        return locate.transport_of(options.config, topic)
+    return "local"
 
 
 def _add_call(parser: Parser) -> None:
@@ -197,8 +221,19 @@ def _add_call(parser: Parser) -> None:
     parser.add_argument("arguments", nargs="*", default=[], metavar="KEY=VALUE", help="values are YAML")
     parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="by default 30")
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
-    parser.add_argument("--cast", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--fanout", action="store_true", help=argparse.SUPPRESS)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--cast", action="store_true", help="return as soon as a worker has accepted it; print nothing")
+    how.add_argument("--fanout", action="store_true", help="call every worker; print the results by worker")
+    parser.add_argument("--worker", metavar="WORKER", help="a slot of this host, or HOST/SERVICE/SLOT[/INCARNATION]")
+    parser.add_argument(
+        "--version", metavar="VERSION", help="of a server of this version, MAJOR.MINOR, or a later minor one"
+    )
+    parser.add_argument(
+        "--context", action="append", default=[], metavar="KEY=VALUE", help="travels with it; repeatable"
+    )
+    parser.add_argument(
+        "--transport", metavar="URL", help="by default that of the topic in FILE, else local; ${NAME} expands"
+    )
 
 
 def _client(options: argparse.Namespace) -> Client:

@@ -79,8 +79,6 @@ def test_version(forkd: Installed) -> None:
         ),
         (["scale", "shop"], "forkd scale: the following arguments are required: N (see forkd scale --help)"),
         (["signal", "shop/x", "HUP"], "forkd: expected SERVICE or SERVICE/SLOT, such as shop or shop/0, got 'shop/x'"),
-        (["call", "a.b", "--cast"], "forkd: call --cast: not yet supported"),
-        (["call", "a.b", "--fanout"], "forkd: call --fanout: not yet supported"),
         *[([later], f"forkd: {later}: not yet supported") for later in ("top", "logs", "upgrade")],
     ],
 )
