@@ -97,6 +97,7 @@ def _server(spec: ServiceSpec) -> Callable[[], Server]:
             # The launcher has made the sockets by these names, so they win over what the class may say.
             server.topic = spec.topic or server.topic
             server.transport = spec.transport
+            server.allow = spec.allow
             server.call_queue = server.call_queue if spec.call_queue is None else spec.call_queue
         return server  # type: ignore[no-any-return]  # Any, for what rpc.Server adds
 

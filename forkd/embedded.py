@@ -76,7 +76,7 @@ def _spec(service: Service, workers: int) -> ServiceSpec:
         options = server.options
         return spec._replace(bind=server.bind, backlog=options.backlog, reuse_port=options.reuse_port)
     if isinstance(server, rpc.Server):
-        return spec._replace(topic=server.topic or None)
+        return spec._replace(topic=server.topic or None, allow=tuple(server.allow))
     return spec  # what `bind` or `topic` may be to a server of the script's own is its affair
 
 

@@ -27,6 +27,7 @@ LAYERS = (
         "forkd.log",
         "forkd.log_context",
         "forkd.notify",
+        "forkd.passage",
         "forkd.process",
         "forkd.request_id",
         "forkd.scoreboard",

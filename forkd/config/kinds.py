@@ -279,7 +279,7 @@ _UNITS: dict[str, Callable[[Traits], Kind]] = {
     "variable": _matching("the name of an environment variable", names.VARIABLE),
     "percentage": _percentage,
     "url path": _matching("a path such as /healthz", names.URL_PATH),
-    "peer": _matching("uid:…, gid:…, user:… or group:…", names.PEER),
+    "peer": _string_that("uid:…, gid:…, user:… or group:…", names.peer, names.PEER),
     "transport": _string_that('"local"', names.transport, "local"),
     "proxy": _string_that(addresses.PROXY_EXPECTED, addresses.proxy),
     "log file": _string_that("stdout, stderr or a path", names.log_file),

@@ -15,7 +15,6 @@ Path = Annotated[str, Unit("path")]
 class LaterService(NamedTuple):
     """What a service will be able to set."""
 
-    allow: tuple[Annotated[str, Unit("peer")], ...] = ()
     capabilities: tuple[str, ...] = ()
     no_new_privileges: bool = False
     command: tuple[str, ...] = ()

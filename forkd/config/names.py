@@ -5,7 +5,10 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 from typing import TYPE_CHECKING
+
+from forkd import process
 
 if TYPE_CHECKING:
     from forkd.config.written import Text
@@ -25,7 +28,7 @@ LIMITS = (
     *("rss", "rtprio", "rttime", "sigpending", "stack"),
 )
 URL_PATH = r"/[!-~]{0,2000}"
-PEER = r"(uid|gid|user|group):[A-Za-z0-9_.$-]{1,64}"
+PEER = r"(uid|gid):[0-9]{1,10}|(user|group):.+"
 
 
 class Misfit(Exception):
@@ -80,6 +83,18 @@ def group(text: str) -> str:
         return grp.getgrnam(text).gr_name
     except KeyError:
         raise Misfit("expected a group that exists") from None
+
+
+def peer(text: str) -> str:
+    """Return `uid:N` or `gid:N`; the names of users and groups that exist are looked up once, here."""
+    kind, _, name = text.partition(":")
+    if kind == "user":
+        return f"uid:{process.account(user(name), None).uid}"
+    if kind == "group":
+        return f"gid:{process.account(None, group(name)).gid}"
+    if not re.fullmatch(PEER, text) or int(name) > LARGEST_ID:
+        raise Misfit
+    return str(text)
 
 
 def processor(number: int) -> int:

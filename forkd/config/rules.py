@@ -76,7 +76,7 @@ def _needs_breaches(draft: Draft, kind: str) -> Iterator[Breach]:
             if not draft.values.get(key) and key not in draft.broken:
                 yield Breach(draft.name, key, text)
     elif "topic" not in draft.values and "topic" not in draft.broken:
-        for key in sorted({"transport", "call_queue"} & draft.written - draft.broken):
+        for key in sorted({"allow", "transport", "call_queue"} & draft.written - draft.broken):
             yield Breach(draft.name, key, 'makes sense only with "topic"')
 
 

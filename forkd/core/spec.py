@@ -140,6 +140,11 @@ class ServiceSpec(NamedTuple):
         str | None, Unit("topic"), Own, Doc("the RPC topic that the service's public methods are called on", "billing")
     ] = None
     transport: Annotated[str, Unit("transport"), Own, Doc("how RPC calls travel: `local`", "local")] = "local"
+    allow: Annotated[
+        tuple[Annotated[str, Unit("peer")], ...],
+        Own,
+        Doc("whose calls on this host are taken, besides root's and its own user's", "[user:www-data, gid:50]"),
+    ] = ()
     call_queue: Annotated[
         int | None,
         AtLeast(0),

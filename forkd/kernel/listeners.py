@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import operator
 import os
 from typing import TYPE_CHECKING
 
-from forkd import process, sockets
+from forkd import passage, process, sockets
 from forkd.errors import ForkdError
 
 if TYPE_CHECKING:
@@ -15,24 +17,43 @@ if TYPE_CHECKING:
     from forkd.core.spec import ServiceSpec
 
 _FOR_ALL = 0o666  # a web server before the service is another user; `umask` narrows it
-_FOR_OWNER = 0o600
 
 
 class Listener:
-    """An open listener and the generations that use it; it is closed when there is none left."""
+    """An open listener and the generations that use it, each with the mode that it wants of a Unix socket's file.
 
-    __slots__ = ("_file", "address", "sock", "users")
+    It is closed when there is none left. The file has what any of them wants: during a roll both serve on it.
+    """
 
-    def __init__(self, address: str, sock: socket.socket) -> None:
+    __slots__ = ("_file", "_mode", "_users", "address", "sock")
+
+    def __init__(self, address: str, sock: socket.socket, mode: int) -> None:
         self.address = address
         self.sock = sock
-        self.users: set[tuple[str, int]] = set()
+        self._mode = mode
+        self._users: dict[tuple[str, int], int] = {}
         self._file = _identity(address)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any generation still needs it."""
+        return bool(self._users)
 
     @property
     def reachable(self) -> bool:
         """Whether its file is still where clients look for it; a port always is."""
         return _identity(self.address) == self._file
+
+    def take(self, user: tuple[str, int], mode: int) -> None:
+        """Have one more generation use it; raises ForkdError when its file cannot have the mode."""
+        self._set_mode(functools.reduce(operator.or_, self._users.values(), mode))
+        self._users[user] = mode
+
+    def leave(self, user: tuple[str, int]) -> None:
+        """Have a generation use it no more."""
+        if self._users.pop(user, None) is not None and self._users:
+            with contextlib.suppress(ForkdError):  # workers ask themselves who has connected
+                self._set_mode(functools.reduce(operator.or_, self._users.values()))
 
     def close(self) -> None:
         """Close it, and remove its file unless somebody else's is there by now."""
@@ -41,6 +62,16 @@ class Listener:
         if path is not None and self.reachable:
             with contextlib.suppress(OSError):  # the folder is gone or not ours any more: nothing to leave behind
                 os.unlink(path)
+
+    def _set_mode(self, wanted: int) -> None:
+        path = sockets.unix_path(self.address)
+        if path is None or wanted == self._mode or not self.reachable:
+            return
+        try:
+            os.chmod(path, wanted)
+        except OSError as error:
+            raise ForkdError(f"cannot change who may connect to {path}: {error.strerror}") from None
+        self._mode = wanted
 
 
 class Listeners:
@@ -65,22 +96,21 @@ class Listeners:
     def acquire_slot(self, spec: ServiceSpec, generation: int, slot: int) -> list[Listener]:
         """Open what belongs to one slot: where its worker takes RPC calls, if the service has a topic.
 
-        Raises ForkdError when it cannot be opened.
+        Others than the service's user get there only where it allows any. Raises ForkdError when it cannot be opened.
         """
         if spec.topic is None or spec.transport != "local":
             return []
         folder = os.path.join(self.runtime_dir, "rpc", spec.topic)
-        try:
-            os.makedirs(folder, 0o755, exist_ok=True)
-        except OSError as error:
-            msg = f"cannot make {folder}: {error.strerror}"
-            raise ForkdError(msg) from None
-        return self._acquire(spec, generation, (f"unix:{folder}/{slot}.sock",), _FOR_OWNER)
+        passage.make(folder)
+        if spec.allow:
+            passage.open_to_all(folder)
+        mode = passage.FOR_ALL if spec.allow else passage.FOR_OWNER
+        return self._acquire(spec, generation, (f"unix:{folder}/{slot}.sock",), mode)
 
     def release(self, service: str, generation: int) -> None:
         """Close what only this generation has used."""
         for listener in self._open:
-            listener.users.discard((service, generation))
+            listener.leave((service, generation))
         self._close_unused()
 
     def let_go(self) -> None:
@@ -98,15 +128,15 @@ class Listeners:
         user = (spec.name, generation)
         try:
             wanted = [self._get(spec, address, mode) for address in addresses]
+            for listener in wanted:
+                listener.take(user, mode)
         except ForkdError:
             self._close_unused()
             raise
-        for listener in wanted:
-            listener.users.add(user)
         return wanted
 
     def _close_unused(self) -> None:
-        for listener in [one for one in self._open if not one.users]:
+        for listener in [one for one in self._open if not one.is_used]:
             self._open.remove(listener)
             listener.close()
 
@@ -118,7 +148,7 @@ class Listeners:
                 return listener
         who = process.account(spec.user, spec.group)
         sock = sockets.listen(address, spec.backlog, mode, (who.uid, who.gid), reuse_port=spec.reuse_port)
-        listener = Listener(address, sock)
+        listener = Listener(address, sock, mode)
         self._open.append(listener)
         return listener
 

@@ -10,6 +10,8 @@ from forkd.rpc.transports import intake
 from forkd.server import Server as BaseServer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from forkd.rpc.transports import Intake
     from forkd.service import Service
 
@@ -22,8 +24,9 @@ class Server(BaseServer):
     Arguments come by name; a parameter named `context` gets the call's context, a dict, and no argument.
 
     `topic`, `transport`, `version` ("major.minor": serves callers of the same major and up to that minor),
-    `call_queue` (how many calls may wait in a worker for a thread; None: as many as it has threads) and
-    `send_tracebacks` may be set on the class or, before `init`, on the instance; a subclass need not call `__init__`.
+    `call_queue` (how many calls may wait in a worker for a thread; None: as many as it has threads), `send_tracebacks`
+    and `allow` (callers of other users on this host: `uid:…`, `gid:…`, `user:…`, `group:…`) may be set on the class or,
+    before `init`, on the instance; a subclass need not call `__init__`.
     """
 
     topic: str = ""
@@ -31,6 +34,7 @@ class Server(BaseServer):
     version: str = "1.0"
     call_queue: int | None = None
     send_tracebacks: bool = True
+    allow: Sequence[str] = ()
 
     _dispatcher: Dispatcher
     _intake: Intake
@@ -46,7 +50,7 @@ class Server(BaseServer):
         if not self.topic:
             raise ForkdError(f"{type(self).__qualname__}: an rpc.Server needs a topic")
         self._dispatcher = Dispatcher(self, service, Server)
-        self._intake = intake(self.transport, self.topic, service, self._dispatcher)
+        self._intake = intake(self.transport, self.topic, service, self._dispatcher, self.allow)
         super().init(service)
 
     def start(self) -> None:

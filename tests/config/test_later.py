@@ -7,7 +7,6 @@ import pytest
 LATER = "not yet supported in this version of forkd"
 
 SERVICE = {
-    "allow": '["uid:0", "gid:0", "user:www-data", "group:www-data"]',
     "capabilities": "[CAP_NET_BIND_SERVICE]",
     "no_new_privileges": "true",
     "command": '["/usr/bin/redis-server", "--port", "6379"]',
@@ -22,7 +21,6 @@ FILE = {
     "on_event": "[{kinds: [exited, failed], command: [/usr/local/bin/page]}]",
 }
 ILL_TYPED = [
-    ("allow: [root]", '13: services.a.allow[0]: expected uid:…, gid:…, user:… or group:…, got "root"'),
     ("no_new_privileges: 1", "24: services.a.no_new_privileges: expected true or false, got 1"),
     ("stdout: file", '13: services.a.stdout: expected "inherit", "capture" or {file: …, max_size: …, keep: …}, got "file"'),
 ]  # fmt: skip

@@ -132,6 +132,11 @@ def test_users_by_name_or_number(service, user):
     assert service(f"user: {user}").user == user.strip('"')
 
 
+def test_users_and_groups_that_may_call_become_numbers(service):
+    spec = service("topic: t\nallow: [user:root, group:root, user:7, gid:8, uid:9]")
+    assert spec.allow == ("uid:0", "gid:0", "uid:7", "gid:8", "uid:9")
+
+
 def test_references_to_the_environment(service):
     spec = service(
         'workers: ${N}\ntopic: "${EMPTY:-fallback}"\nenvironment: {A: "${A:-}", B: "$$${B} $C $", N: "${N}"}',

@@ -187,6 +187,7 @@ def main():
     server = Probe()
     server.topic = SETUP["topic"]
     server.version = "1.2"
+    server.allow = SETUP.get("allow", ())
     server.call_queue = SETUP.get("call_queue")
     limits = {"threads": SETUP.get("threads"), "request_timeout": SETUP.get("request_timeout", 0)}
     service = Service(server, concurrency=SETUP["concurrency"], **limits)

@@ -11,7 +11,6 @@ import pytest
 
 from forkd import rpc, sockets
 from forkd.rpc import wire
-from forkd.rpc.transports.local.server import LocalServer
 from tests.rpc.conftest import ROOT
 from tests.waiting import until
 
@@ -199,19 +198,6 @@ class answering:  # noqa: N801 -- used as a function
     def __exit__(self, *_):
         self.process.kill()
         self.process.wait(10)
-
-
-@pytest.mark.parametrize(("uid", "allowed"), [(0, True), (500, True), (501, False)])
-def test_only_root_and_the_service_s_own_user_may_call(monkeypatch, uid, allowed):
-    class Peer(socket.socket):
-        def getsockopt(self, *_):
-            return struct.pack("3i", 1, uid, 0)
-
-    monkeypatch.setattr("os.geteuid", lambda: 500)
-    server = LocalServer.__new__(LocalServer)
-    server._callers = set()
-    with Peer() as peer:
-        assert (server._refusal(peer) is None) is allowed
 
 
 def test_a_stale_socket_beside_a_live_one_costs_no_call(host):

@@ -8,7 +8,7 @@ from forkd.errors import ForkdError
 from forkd.rpc import topics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from forkd.rpc.dispatcher import Dispatcher
     from forkd.rpc.errors import RpcError
@@ -102,12 +102,15 @@ def async_transport(url: str, topic: str, runtime_dir: str | None) -> AsyncTrans
     raise _unknown(url, topic)
 
 
-def intake(url: str, topic: str, service: Service, dispatcher: Dispatcher) -> Intake:
-    """Return a worker's intake of calls for `topic`, not started; raise `ForkdError` where `url` is no transport's."""
+def intake(url: str, topic: str, service: Service, dispatcher: Dispatcher, allow: Sequence[str] = ()) -> Intake:
+    """Return a worker's intake of calls for `topic`, not started; raise `ForkdError` where `url` is no transport's.
+
+    `allow`: who else than root and the worker's own user may call, where that is for the worker to say.
+    """
     if url == "local":
         from forkd.rpc.transports.local.server import LocalServer  # lazy: as above
 
-        return LocalServer(service, topic, dispatcher)
+        return LocalServer(service, topic, dispatcher, allow)
     raise _unknown(url, topic)
 
 

@@ -11,16 +11,19 @@ import contextlib
 import logging
 import os
 import socket
-import struct
 import threading
 import time
 from typing import TYPE_CHECKING
 
+from forkd import passage
 from forkd.rpc import topics
 from forkd.rpc.transports.local.caller import Caller
+from forkd.rpc.transports.local.peers import Peers
 from forkd.rpc.wire import PROTOCOL, frame
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from forkd.rpc.dispatcher import Dispatcher
     from forkd.service import Service
     from forkd.threadgroup import Thread
@@ -28,14 +31,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger("forkd.rpc")
 
 _MOST_CALLERS = 1000
+_MOST_REFUSED = 100
 _LAST_WORDS = 5.0  # seconds that a drained worker gives its callers to take what was written to them
-_UCRED = struct.Struct("3i")  # pid, uid, gid; unix(7), SO_PEERCRED
 
 
 class LocalServer:
     """The intake of one worker; it has one listener, and a `Caller` for every connection that is open."""
 
-    def __init__(self, service: Service, topic: str, dispatcher: Dispatcher) -> None:
+    def __init__(self, service: Service, topic: str, dispatcher: Dispatcher, allow: Sequence[str]) -> None:
         worker = service.worker
         slot = worker.slot if worker else 0
         self._service = service
@@ -48,7 +51,9 @@ class LocalServer:
                 "idempotent": dispatcher.idempotent,
             }
         )
-        self._listener = _listen(service, topic, slot)
+        self._peers = Peers(allow)
+        self._refused: set[str] = set()  # what was logged
+        self._listener = _listen(service, topic, slot, is_for_all=bool(allow))
         self._listener.setblocking(False)
         self._reader = dispatcher.crew.reader()
         self._callers: set[Caller] = set()
@@ -109,7 +114,7 @@ class LocalServer:
         sock.setblocking(False)
         refusal = self._refusal(sock)
         if refusal is not None:
-            _log.warning("a caller was refused: %s", refusal)
+            self._log_refusal(refusal)
             with sock, contextlib.suppress(OSError):
                 sock.send(frame({"type": "refused", "message": refusal}))
             return
@@ -122,19 +127,29 @@ class LocalServer:
     def _refusal(self, sock: socket.socket) -> str | None:
         if len(self._callers) >= _MOST_CALLERS:
             return f"{_MOST_CALLERS} clients are connected, which is the most"
-        _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        if uid not in (0, os.geteuid()):
-            return f"uid {uid} may not call: only root and uid {os.geteuid()}, which the service runs as"
-        return None
+        return self._peers.refusal(sock)
+
+    def _log_refusal(self, refusal: str) -> None:
+        """Log each one once: whoever is refused may come again as often as he likes."""
+        if refusal not in self._refused and len(self._refused) < _MOST_REFUSED:
+            self._refused.add(refusal)
+            _log.warning("a caller was refused: %s", refusal)
 
     def _part(self, caller: Caller) -> None:
         with self._lock:
             self._callers.discard(caller)
 
 
-def _listen(service: Service, topic: str, slot: int) -> socket.socket:
-    where = topics.directory(topic)
-    address = f"unix:{where}/{slot}{topics.SUFFIX}"
-    if address not in service.listeners:  # no launcher has made it
-        os.makedirs(where, mode=0o700, exist_ok=True)
-    return service.listen(address)
+def _listen(service: Service, topic: str, slot: int, *, is_for_all: bool) -> socket.socket:
+    folder = topics.directory(topic)
+    path = f"{folder}/{slot}{topics.SUFFIX}"
+    is_ours = f"unix:{path}" not in service.listeners  # no launcher has made it
+    if is_ours:
+        os.makedirs(os.path.dirname(os.path.dirname(folder)), mode=0o700, exist_ok=True)
+        passage.make(folder)
+    sock = service.listen(f"unix:{path}")
+    if is_ours:
+        os.chmod(path, passage.FOR_ALL if is_for_all else passage.FOR_OWNER)
+        if is_for_all:
+            passage.open_to_all(folder)
+    return sock
