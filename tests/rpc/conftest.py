@@ -138,6 +138,20 @@ def shared(request):
 
 
 @pytest.fixture
+def looks(monkeypatch):
+    """Return the directories that are listed, each time that one is."""
+    found = []
+    listdir = os.listdir
+
+    def listing(path):
+        found.append(path)
+        return listdir(path)
+
+    monkeypatch.setattr("os.listdir", listing)
+    return found
+
+
+@pytest.fixture
 def callers():
     """Yield a pool of threads to call from."""
     with ThreadPoolExecutor(32) as pool:

@@ -242,28 +242,16 @@ def test_connections_to_workers_that_are_gone_are_given_back(host, client):
     asyncio.run(main())
 
 
-def test_waiting_for_a_worker_costs_next_to_nothing(host, client):
+def test_one_task_looks_for_slots_for_all_that_wait(host, client, looks):
     host.listener()
 
     async def main():
         async with client:
-            waiting = [asyncio.create_task(client.prepare(timeout=1.0).call("who")) for _ in range(100)]
-            await asyncio.wait(waiting)
-            (connection,) = connections(client)
-            return waiting, connection
+            hasty = client.prepare(timeout=1.2)
+            return await asyncio.gather(*(hasty.call("who") for _ in range(100)), return_exceptions=True)
 
-    looks = []
-    original = os.listdir
-
-    def counting(path):
-        looks.append(path)
-        return original(path)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.listdir", counting)
-        waiting, _ = asyncio.run(main())
-    assert all(isinstance(each.exception(), rpc.Timeout) for each in waiting)
-    assert len(looks) <= 100 + 4  # each looks once, then one for all, every half second
+    assert all(isinstance(each, rpc.Timeout) for each in asyncio.run(main()))
+    assert len(looks) <= 100 + 4  # each when it comes, then one for all
 
 
 @pytest.mark.parametrize(

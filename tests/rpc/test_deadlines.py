@@ -108,6 +108,20 @@ def test_a_topic_without_a_ready_worker_times_out(host):
         host.client(timeout=0.2).call("who")
 
 
+def test_who_waits_for_a_worker_looks_for_new_slots_every_half_second(host, looks):
+    host.listener()
+    with pytest.raises(rpc.Timeout):
+        host.client(timeout=1.2).call("who")
+    assert 2 <= len(looks) <= 4
+
+
+def test_a_slot_that_is_new_is_found_by_who_waits_for_another(host, callers):
+    host.listener(0)
+    early = callers.submit(host.client().call, "who")
+    worker = host.worker(1)
+    assert early.result(30) == worker.pid
+
+
 def test_a_stale_socket_times_out_too(host):
     host.listener().close()
     with pytest.raises(rpc.Timeout, match="no worker was ready"):
