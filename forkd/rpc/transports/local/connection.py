@@ -2,7 +2,8 @@
 
 Of the callers that wait for an answer one leads: it reads for all, and puts each answer into its caller's box. A
 leader that has what it waited for appoints the next by a note in that one's box. So somebody reads exactly while
-somebody waits, and the caller that waits alone reads its answer itself.
+somebody waits, and the caller that waits alone reads its answer itself. Likewise one caller writes for all that come
+while it does; when it gives up, another whose call is not sent goes on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
-from forkd.rpc.errors import Moved, RpcError, Timeout
+from forkd.rpc.errors import Timeout
 from forkd.rpc.transports.local.dialogue import Dialogue
 from forkd.rpc.transports.local.waits import Reading, left_until, until_ready
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from forkd.rpc.wire import Message
 
-_LEAD = "lead"  # the note by which a waiting caller is appointed
+_LEAD, _WRITE = "lead", "write"  # notes by which a waiting caller is appointed
 
 
 class Box:
@@ -40,20 +41,20 @@ class Connection(Dialogue):
     def __init__(self, sock: socket.socket, slot: str) -> None:
         super().__init__(sock, slot)
         self._reading = Reading(sock)
-        self._unsent = b""  # the rest of a frame whose caller gave up
         self._lead = threading.Lock()
         self._writing = threading.Lock()
 
     def begin(self, number: int, frame: bytes, deadline: float) -> Box:
         """Send a call and return where its answer will be, to be fetched by `answer` in any case.
 
-        Raise `Moved`, or `Timeout` at the monotonic `deadline`, where it could not be sent.
+        Raise `Moved` where it could not be sent, `Timeout` at the monotonic `deadline`.
         """
         box = Box(number)
         self.expect(number, box.notes.put)
+        self.unsent.add(number, frame)
         try:
-            self._send(frame, deadline)
-        except RpcError:
+            self._write(deadline)
+        except Timeout:
             self._leave(number)
             raise
         return box
@@ -79,36 +80,27 @@ class Connection(Dialogue):
             self.sock.close()
             self._lead.release()
 
-    def _send(self, frame: bytes, deadline: float) -> None:
-        if not self._writing.acquire(timeout=-1 if deadline == math.inf else left_until(deadline)):
-            raise Timeout(f"{self.name}: the worker does not read")
-        try:
-            rest = len(self._unsent)
-            data = self._unsent + frame
-            sent = self._push(data, deadline)
-            # Of a frame that has begun the rest must follow, or the worker could not read the next.
-            self._unsent = data[sent:] if sent > rest else data[sent:rest]
-        except OSError:
-            # The worker never got all of this call. What it wrote before it went is still to be read.
-            self.retire()
-            raise Moved(self.name) from None
-        finally:
-            self._writing.release()
-        if sent < len(data):
-            raise Timeout(f"{self.name}: the worker does not read")
-
-    def _push(self, data: bytes, deadline: float) -> int:
-        """Write until all is written or the deadline passes; return how many bytes were."""
-        sent = 0
-        while sent < len(data):
+    def _write(self, deadline: float) -> None:
+        """Write all that waits, unless another thread is at it: that one looks again when it is done."""
+        while self.unsent and self._writing.acquire(blocking=False):
             try:
-                sent += self.sock.send(data[sent:] if sent else data)
-            except BlockingIOError:
+                done = self._write_out(deadline)
+            finally:
+                self._writing.release()
+            if not done:
+                raise Timeout(f"{self.name}: the worker does not read")
+
+    def _write_out(self, deadline: float) -> bool:
+        """Return whether all is written, or nothing can be any more; else the deadline has passed."""
+        try:
+            while not self.unsent.write():
                 seconds = left_until(deadline)
                 if not seconds:
-                    break
+                    return False
                 self._await_room(seconds)
-        return sent
+        except OSError:  # what the worker wrote before it went is still to be read
+            self.give_back()
+        return True
 
     def _await_room(self, seconds: float) -> None:
         """Wait until the socket takes more; read meanwhile, since a worker that cannot write to us reads nothing."""
@@ -135,7 +127,9 @@ class Connection(Dialogue):
                 return found
             if found is None:
                 raise Timeout(f"{self.name}: no answer within the deadline")
-            if found is not _LEAD:
+            if found is _WRITE:
+                self._write(deadline)
+            elif found is not _LEAD:
                 raise found
 
     def _read_for(self, box: queue.SimpleQueue[Any], deadline: float) -> Any:
@@ -149,24 +143,40 @@ class Connection(Dialogue):
             seconds = left_until(deadline)
             if not seconds:
                 return None
-            self._reading.wait(seconds)
+            if self.unsent:  # whoever is to write it may give up
+                until_ready([self.sock], [self.sock], seconds)
+                self._write_some()
+            else:
+                self._reading.wait(seconds)
             self.read()
 
+    def _write_some(self) -> None:
+        """Write what the socket takes now, unless another thread is at it."""
+        if self._writing.acquire(blocking=False):
+            try:
+                self._write_out(0.0)
+            finally:
+                self._writing.release()
+
     def _leave(self, number: int) -> None:
-        with self._entry:
-            self.pending.pop(number, None)
-            empty = not self.pending
-        if not empty:
+        self.pending.pop(number, None)
+        self.unsent.remove(number)
+        if self.pending:
             self._appoint()
         else:
             self.discard()
 
     def _appoint(self) -> None:
-        """Have another caller lead, if anybody waits and nobody leads."""
-        with self._entry:
-            note = next(iter(self.pending.values()), None)
-        if note is not None and not self._lead.locked():
-            note(_LEAD)
+        """Have another caller write what is not sent and lead, if anybody waits and nobody is at it."""
+        if self.unsent and not self._writing.locked():
+            self._tell(next((number for number in self.unsent.numbers() if number in self.pending), 0), _WRITE)
+        if not self._lead.locked():
+            self._tell(next(iter(tuple(self.pending)), 0), _LEAD)
+
+    def _tell(self, number: int, note: str) -> None:
+        take = self.pending.get(number)
+        if take is not None:
+            take(note)
 
 
 def _take(box: queue.SimpleQueue[Any], seconds: float) -> Any:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from forkd.errors import ProtocolError
 from forkd.rpc.errors import Moved, NotAllowed, RpcError, WorkerLost
+from forkd.rpc.transports.local.unsent import Unsent
 from forkd.rpc.wire import PROTOCOL, Frames
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class Dialogue:
         self.usable = False
         self.over = False  # takes no calls any more; to be replaced
         self.refusal: RpcError | None = None
-        self.pending: dict[int, Take] = {}
-        self._entry = threading.Lock()  # guards `pending`: calls that come, answers, the end of the connection
+        self.pending: dict[int, Take] = {}  # each step on it is one of the interpreter's, so no lock guards it
+        self.unsent = Unsent(sock)
         self._frames = Frames()
         self._ended = False  # every call without an answer was never begun
         self._last = 0
@@ -52,11 +52,11 @@ class Dialogue:
 
     def expect(self, number: int, take: Take) -> None:
         """Have the answer to a call, which is sent next, given to `take`; raise `Moved` where none can be sent."""
-        with self._entry:
-            if self.over:
-                raise Moved(self.name)
-            self.pending[number] = take
-            self._last = number
+        self.pending[number] = take
+        if self.over:  # whoever ends the connection says so before it looks who waits
+            self.pending.pop(number, None)
+            raise Moved(self.name)
+        self._last = number
 
     def checked(self, answer: Message) -> Message:
         """Return the answer; raise `Moved` where it is that the worker has not begun the call."""
@@ -93,12 +93,11 @@ class Dialogue:
 
     def lose(self, why: str) -> None:
         """End every call in flight."""
-        with self._entry:
-            self.retire()
-            takers = list(self.pending.values())
-            self.pending.clear()
-        for take in takers:
-            take(Moved(self.name) if self._ended else WorkerLost(f"{self.name}: {why}; the call may have run"))
+        self.retire()
+        for number in list(self.pending):
+            self._give(
+                number, Moved(self.name) if self._ended else WorkerLost(f"{self.name}: {why}; the call may have run")
+            )
 
     def close(self) -> None:
         """End the connection; callers that wait raise `WorkerLost`."""
@@ -112,28 +111,34 @@ class Dialogue:
         if self.over and not self.pending:
             self.sock.close()
 
+    def give_back(self) -> None:
+        """Take no further call, and have those that the worker never got all of sent elsewhere."""
+        self.retire()
+        for number in self.unsent.give_up():
+            self._give(number, Moved(self.name))
+
     def _take_in(self, message: Message) -> None:
         match message:
             case {"type": "answer", "id": int(number)}:
-                with self._entry:
-                    take = self.pending.pop(number, None)
-                if take is not None:  # else its caller has given up
-                    take(message)
+                self._give(number, message)
             case {"type": "hello", "protocol": int(protocol), "worker": str(name), "idempotent": list(names)} if (
                 protocol == PROTOCOL
             ):
                 self.name, self.idempotent = name, frozenset(map(str, names))
                 self.usable = not self.over
             case {"type": "hello"}:
-                self._refuse(RpcError(f"{self.slot}: the worker speaks RPC protocol {message.get('protocol')!r:.20}"))
+                self.refusal = RpcError(f"{self.slot}: the worker speaks RPC protocol {message.get('protocol')!r:.20}")
+                self.lose(str(self.refusal))
             case {"type": "refused"}:
-                self._refuse(NotAllowed(f"{self.slot}: {message.get('message')!s:.500}"))
+                self.refusal = NotAllowed(f"{self.slot}: {message.get('message')!s:.500}")
+                self.lose(str(self.refusal))
             case {"type": "bye"}:
                 self.retire()
             case {"type": "end"}:
                 self._ended = True
                 self.lose("the worker has drained")
 
-    def _refuse(self, refusal: RpcError) -> None:
-        self.refusal = refusal
-        self.lose(str(refusal))
+    def _give(self, number: int, found: Any) -> None:
+        take = self.pending.pop(number, None)
+        if take is not None:  # else its caller has given up
+            take(found)

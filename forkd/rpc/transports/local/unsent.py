@@ -1,0 +1,78 @@
+"""The calls of a client that its connection has not taken yet; many that wait together leave together."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
+
+_TOGETHER = 65536  # bytes; of what leaves together at most the last frame goes beyond
+
+
+class Unsent:
+    """Any thread may `add` and `remove`, each one step of the interpreter's; one at a time may `write`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Write to a non-blocking socket."""
+        self._sock = sock
+        self._order: deque[int] = deque()  # of those that wait, and of some that were removed
+        self._frames: dict[int, bytes] = {}
+        self._leaving = memoryview(b"")  # what of the frames that leave is not written
+        self._ends: list[tuple[int, int]] = []  # the number of each of those, and how much was left behind its end
+
+    def __bool__(self) -> bool:
+        return bool(self._leaving or self._order)
+
+    def add(self, number: int, frame: bytes) -> None:
+        """Have a call's frame follow those that wait."""
+        self._frames[number] = frame
+        self._order.append(number)
+
+    def remove(self, number: int) -> None:
+        """Send a call's frame no more, unless a part of it may have left: the rest must follow."""
+        self._frames.pop(number, None)
+
+    def write(self) -> bool:
+        """Write what the socket takes and return whether that is all.
+
+        Raise `OSError` where it takes nothing any more.
+        """
+        while self._leaving or self._gather():
+            try:
+                sent = self._sock.send(self._leaving)
+            except BlockingIOError:
+                return False
+            self._leaving = self._leaving[sent:]
+        return True
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the calls that wait here, though it be for a part of them."""
+        left = len(self._leaving)
+        return [number for number, behind in self._ends if left > behind] + list(self._frames)
+
+    def give_up(self) -> list[int]:
+        """Write nothing of all that any more; return the numbers, as above."""
+        numbers = self.numbers()
+        self._leaving, self._ends = memoryview(b""), []
+        for number in numbers:
+            self.remove(number)
+        return numbers
+
+    def _gather(self) -> bool:
+        """Take the next frames that are to leave; return whether there is one."""
+        parts, numbers, size = [], [], 0
+        while self._order and size < _TOGETHER:
+            number = self._order.popleft()
+            frame = self._frames.pop(number, None)
+            if frame is not None:
+                parts.append(frame)
+                numbers.append(number)
+                size += len(frame)
+        self._leaving = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+        self._ends = []
+        for number, frame in zip(numbers, parts, strict=True):
+            size -= len(frame)
+            self._ends.append((number, size))
+        return bool(parts)
