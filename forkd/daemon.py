@@ -17,8 +17,8 @@ from forkd.control import kinds, words
 from forkd.control.endpoint import Endpoint
 from forkd.control.rundir import RuntimeDir
 from forkd.core import loop
-from forkd.core.commands import Look, ReadConfig
-from forkd.core.events import ConfigRead, ConfigRefused, Seen, Stop
+from forkd.core.commands import ReadConfig
+from forkd.core.events import ConfigRead, ConfigRefused, Stop
 from forkd.core.supervisor import Supervisor
 from forkd.errors import ConfigError, ForkdError
 from forkd.kernel import Kernel
@@ -57,7 +57,7 @@ class Daemon:
         self._chronicle = words.Chronicle()
         self._notifier = notify.Notifier(notify.take_environment(os.environ, os.getpid()), kernel.now())
         self._supervisor = Supervisor(config, kernel.now(), exit_on_failed=exit_on_failed)
-        self._endpoint = Endpoint(rundir.listener, self.status, self.look, self.checks)
+        self._endpoint = Endpoint(rundir.listener, self.status, self.checks)
         kernel.watch(self._endpoint, self._endpoint.turn)
 
     def run(self, first: Sequence[Event]) -> int:
@@ -140,13 +140,6 @@ class Daemon:
                 "tasks": _tasks(counters),
             }
         return picture
-
-    def look(self, service: str | None) -> list[Seen]:
-        """Return how each worker of a service, or of all, is seen to be; the supervisor has to observe it, too."""
-        services = self._supervisor.snapshot(self.now())["services"]
-        workers = [worker for one in services if service in {None, one["name"]} for worker in one["workers"]]
-        events = [event for worker in workers for event in self._kernel.perform(Look(worker["id"]))]
-        return [event for event in events if isinstance(event, Seen)]
 
     def checks(self) -> list[dict[str, Any]]:
         """Return the workers that are to be asked how they are: where, and how, and what is known of it."""

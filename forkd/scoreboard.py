@@ -126,6 +126,10 @@ class Reader:
         new, self._taken = written.removeprefix(self._taken), written
         return new.replace(b"\0", b"").decode(errors="replace")
 
+    def note_emptied(self) -> None:
+        """Note that the worker has emptied the tail: what stands there from now on is new, even if it is the same."""
+        self._taken = b""
+
     def close(self) -> None:
         """Unmap the board."""
         self._map.close()

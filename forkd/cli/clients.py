@@ -139,17 +139,12 @@ def _stacks(options: argparse.Namespace) -> int:
     service, slot = operands.target(options.target)
     with _connect(options, Request("stacks", service, slot=slot)) as (client, picture):
         workers = stacks.asked(picture, service, slot)
-        found = stacks.gather(client, slot, workers, partial(_seen, options, service))
+        found = stacks.gather(client, slot, workers)
     if options.json:
         print(json.dumps([one._asdict() for one in found], indent=2))
     else:
         print("\n\n".join(map(stacks.shown, found)))
     return DONE if any(one.stacks for one in found) else FAILED
-
-
-def _seen(options: argparse.Namespace, service: str) -> list[dict[str, Any]]:
-    with _client(options) as client:
-        return client.stacks(service)
 
 
 def _add_stacks(parser: Parser) -> None:

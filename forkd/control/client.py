@@ -54,11 +54,6 @@ class Client:
         picture: dict[str, Any] = self._ask(protocol.Request("status", service), "status", dict)
         return picture
 
-    def stacks(self, service: str) -> list[dict[str, Any]]:
-        """Return what workers of a service have left of stacks on their boards: of each the `id` and the `text`."""
-        found: list[dict[str, Any]] = self._ask(protocol.Request("stacks", service), "stacks", list)
-        return found
-
     def follow(self, request: protocol.Request, until: float | None = None) -> Iterator[dict[str, Any]]:
         """Yield the lines that tell how a request fares: `accepted`, `news` …, `ended`; none after the instant `until`.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable
 
-    from forkd.core.events import Event, Seen
+    from forkd.core.events import Event
     from forkd.core.state import News
 
 CONNECTIONS = 64
@@ -38,16 +38,11 @@ class Endpoint:
         self,
         listener: socket.socket,
         status: Callable[[str | None], dict[str, Any]],
-        look: Callable[[str | None], list[Seen]],
         checks: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
-        """`status` gives the launcher's picture, `look` what there is to see of the workers of a service or of all.
-
-        `checks` gives who is to be asked how it is.
-        """
+        """`status` gives the launcher's picture, and `checks` who is to be asked how it is."""
         self._listener = listener
         self._status = status
-        self._look = look
         self._checks = checks
         self._epoll = select.epoll()
         self._epoll.register(listener, select.EPOLLIN)
@@ -155,10 +150,6 @@ class Endpoint:
         match request.verb:
             case "status":
                 client.send(protocol.status_line(self._status(request.service)))
-            case "stacks":
-                seen = self._look(request.service)
-                client.send(protocol.stacks_line(seen))
-                return list(seen)
             case "checks":
                 client.send(protocol.checks_line(self._checks()))
             case "health":

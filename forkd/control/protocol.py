@@ -1,14 +1,13 @@
 """What travels over the control socket: one JSON object a line; nothing here does I/O.
 
 A request is `{"do": "status"}`, or another verb with what VERBS lets go with it. `status` is answered by
-`{"status": {…}}`, `stacks` by `{"stacks": [{"id": 7, "text": "…"}]}`, and `checks` by `{"checks": [{"id": 7, "socket":
-"…", …}]}`: which workers are to be asked how they are, and how. What comes of that is told by `health`, which is not
-answered. The others are orders: they are answered by `{"accepted": TICKET}`, then by one `{"seq": 17, "at": "…",
-"news": {…}, "level": "info", "origin": "shop/0", "text": "…"}` for each thing that happens to their services, and last
-by `{"ended": TICKET, "ok": true, "text": "…"}`. `events` is one that ends at once, with the news so far. The stop of
-everything is over when the launcher has closed the connection; with `"follow": true` the news go on after the end,
-until the client closes it. Where a client did not read fast enough, `{"lost": 12}` stands for the news that it does not
-get. What is refused is answered by `{"error": "…"}`.
+`{"status": {…}}`, and `checks` by `{"checks": [{"id": 7, "socket": "…", …}]}`: which workers are to be asked how they
+are, and how. What comes of that is told by `health`, which is not answered. The others are orders: they are answered by
+`{"accepted": TICKET}`, then by one `{"seq": 17, "at": "…", "news": {…}, "level": "info", "origin": "shop/0", "text":
+"…"}` for each thing that happens to their services, and last by `{"ended": TICKET, "ok": true, "text": "…"}`. `events`
+is one that ends at once, with the news so far. The stop of everything is over when the launcher has closed the
+connection; with `"follow": true` the news go on after the end, until the client closes it. Where a client did not read
+fast enough, `{"lost": 12}` stands for the news that it does not get. What is refused is answered by `{"error": "…"}`.
 """
 
 from __future__ import annotations
@@ -19,10 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from forkd.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from forkd.control.words import Line
-    from forkd.core.events import Seen
     from forkd.core.state import News
 
 SOCKET = "forkd.sock"  # its name in the runtime directory
@@ -34,7 +30,6 @@ VERBS: dict[str, tuple[str, ...]] = {  # and what may go with each
     "stop": ("service", "quick"),
     "scale": ("service", "workers", "relative"),
     "signal": ("service", "slot", "signal", "follow"),
-    "stacks": ("service",),
     "events": ("service", "follow"),
     "checks": (),
     "health": ("id", "failures", "unhealthy", "text"),
@@ -127,11 +122,6 @@ def _check(key: str, value: object) -> None:
 def status_line(picture: dict[str, Any]) -> bytes:
     """Return the answer to `status`."""
     return encode({"status": picture})
-
-
-def stacks_line(seen: Iterable[Seen]) -> bytes:
-    """Return the answer to `stacks`: of each worker what there was."""
-    return encode({"stacks": [{"id": one.id, "text": one.stacks} for one in seen if one.stacks]})
 
 
 def checks_line(checks: list[dict[str, Any]]) -> bytes:

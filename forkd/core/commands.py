@@ -7,7 +7,9 @@ from typing import NamedTuple
 from forkd.core.spec import ServiceSpec
 
 HUP, INT, QUIT, ABRT, KILL, TERM = 1, 2, 3, 6, 9, 15  # signal(7), x86-64 and arm64 alike
-STACKS = 40  # one of the real-time signals, which nothing else means: dump your stacks for the launcher
+# Of the real-time signals, which nothing else means: show your stacks to the launcher, and dump those of the native
+# threads for it, which needs no interpreter and may cost a worker that is well its life.
+STACKS, DUMP = 40, 41
 
 
 class ReadConfig(NamedTuple):

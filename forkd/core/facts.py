@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forkd.core import failures, vigil
+from forkd.core import failures, stacks, vigil
 from forkd.core.commands import KILL, SIGNALS
 from forkd.core.events import Draining, Exited, Failed, Health, Ready, Recycle, Seen, Started
 from forkd.core.incarnation import READY, STARTING, STOPPING, Checkup, Exit
@@ -53,6 +53,7 @@ def _of_worker(
         case _:
             if fact.stacks:
                 state.tell("stacks", service, worker, text=fact.stacks)
+                stacks.shown(worker)
             vigil.seen(state, service, worker, fact.beat_at, now)
 
 

@@ -29,7 +29,8 @@ class Incarnation:
     `deadline` is the instant its present phase must be over, `asked` whether the launcher wants it to
     stop, `draining` whether it stops of its own accord or is given up, `error` its own last words.
     `due` says why a worker that serves is to be replaced. `beat_at` is its last known heartbeat; that there was
-    none for too long was seen first at `silent_at`, and `looking` while the kernel is asked.
+    none for too long was seen first at `silent_at`, and `looking` while the kernel is asked. `stacks_by` is when the
+    stacks that somebody asked it for must have been shown, and `dumping` whether it was made to dump them.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class Incarnation:
         "deadline",
         "draining",
         "due",
+        "dumping",
         "error",
         "generation",
         "hung",
@@ -52,6 +54,7 @@ class Incarnation:
         "ready_at",
         "silent_at",
         "slot",
+        "stacks_by",
         "zygote",
     )
 
@@ -70,7 +73,8 @@ class Incarnation:
         self.checkup: Checkup | None = None
         self.beat_at = now
         self.silent_at: float | None = None
-        self.asked = self.draining = self.aborted = self.quit = self.looking = self.hung = False
+        self.stacks_by: float | None = None
+        self.asked = self.draining = self.aborted = self.quit = self.looking = self.hung = self.dumping = False
 
     @property
     def serving(self) -> bool:

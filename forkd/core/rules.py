@@ -1,7 +1,8 @@
 """The rules that bring a service from what it is to what is wanted. Each turn applies all of them.
 
 1. An incarnation past its deadline climbs the ladder: ABRT (it dumps its stacks), `kill_timeout`, KILL. A worker that
-   is looked at and found to hang is on it, and its slot is free at once.
+   is looked at and found to hang is on it, and its slot is free at once. One that was asked for its stacks and does not
+   show them is made to.
 2. A service begins when what it comes after is ready, and stops when what comes after it has. A running one has a
    zygote of its target and, while it rolls, of what it would roll back to; one that ended is started anew after its
    backoff.
@@ -23,8 +24,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forkd.core import ladder, order, vigil
-from forkd.core.commands import HUP, Retire, Signal, Spawn, StartZygote
+from forkd.core import ladder, order, stacks, vigil
+from forkd.core.commands import HUP, STACKS, Retire, Signal, Spawn, StartZygote
 from forkd.core.incarnation import READY, STARTING, Incarnation
 from forkd.core.tickets import RELOAD, RESTART, SCALE, STOP, resolve
 
@@ -46,7 +47,8 @@ def apply(state: State, service: Service, now: float) -> Iterator[Command]:
     What changes a record without a command (a worker that has no pid yet is only marked) comes before
     what heeds it: a pass that yields nothing must leave nothing to the next one.
     """
-    yield from _send_owed(service)
+    yield from _send_owed(service, now)
+    yield from stacks.press(service, now)
     if not (service.active or service.at_rest) and order.is_held(state, service):
         ladder.hurry(service, now)
         yield from ladder.climb(service, now)
@@ -71,6 +73,7 @@ def apply(state: State, service: Service, now: float) -> Iterator[Command]:
 def next_deadline(state: State, service: Service, now: float) -> float | None:
     """Return when the service next needs a turn of its own accord (later than `now`), None for never."""
     due = [one.deadline for one in service.incarnations() if one.deadline is not None]
+    due += stacks.next_deadline(service)
     if service.active and service.begun:
         due += vigil.next_deadline(state, service)
         needed = {service.target.generation, service.settled.generation}
@@ -93,11 +96,13 @@ def _start_zygotes(state: State, service: Service, now: float) -> Iterator[Comma
             yield StartZygote(zygote.id, number, spec)
 
 
-def _send_owed(service: Service) -> Iterator[Command]:
+def _send_owed(service: Service, now: float) -> Iterator[Command]:
     """Send the signals of operators, and HUP to whom it is due: to a worker that still starts once it is ready."""
     owed, service.owed = service.owed, []
     for id, number in owed:
         if id in service.workers:
+            if number == STACKS:
+                stacks.asked(service.workers[id], now)
             yield Signal(id, number)
     for worker in service.ready():
         if worker.id in service.hup:

@@ -114,3 +114,5 @@ class Supervisor:
         for _, one in self._state.living.values():
             if one.deadline is not None:
                 one.deadline += lost
+            if one.stacks_by is not None:
+                one.stacks_by += lost

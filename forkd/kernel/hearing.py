@@ -83,6 +83,7 @@ def _from_worker(worker: Worker, kind: str, message: Message) -> Event:
         case "recycle":
             return Recycle(worker.id, _reason(message, "reason"))
         case "dumped":
+            worker.board.note_emptied()
             return Seen(worker.id, worker.board.read().heartbeat, _text(message, "stacks"))
         case _:
             raise _refusal(kind)

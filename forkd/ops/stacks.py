@@ -1,4 +1,4 @@
-"""`forkd stacks`: asks workers what each of their threads is at, and reads from their boards what a stuck one left."""
+"""`forkd stacks`: asks workers what each of their threads is at, and waits until the launcher tells of all of them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forkd.control.protocol import Request
 from forkd.core.commands import STACKS
+from forkd.core.stacks import ANSWER, DUMPED
 from forkd.errors import ForkdError
 from forkd.log import printable
 from forkd.ops import orders, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from forkd.control.client import Client
 
-PATIENCE = 3.0  # seconds in which a worker that is not stuck has answered
+PATIENCE = ANSWER + DUMPED + 1.5  # seconds in which the launcher has told of a worker, even of one that is stuck
 
 
 class Stacks(NamedTuple):
@@ -43,10 +42,10 @@ def asked(picture: dict[str, Any], service: str, slot: int | None) -> list[Stack
     return [Stacks(service, one["slot"], one["id"], one["pid"], None) for one in workers]
 
 
-def gather(client: Client, slot: int | None, workers: list[Stacks], look: Callable[[], Iterable[Any]]) -> list[Stacks]:
+def gather(client: Client, slot: int | None, workers: list[Stacks]) -> list[Stacks]:
     """Ask a service's workers, all or those of `slot`, and return them with their stacks as the news bring them.
 
-    What those have left that do not answer in time, `look` finds. Raises ForkdError when they cannot be asked.
+    Raises ForkdError when they cannot be asked.
     """
     request = Request("signal", workers[0].service, slot=slot, signal=STACKS, follow=True)
     found: dict[int, str | None] = {}
@@ -60,12 +59,10 @@ def gather(client: Client, slot: int | None, workers: list[Stacks], look: Callab
             waiting.discard(news["id"])
         if not waiting:
             break
-    if waiting:
-        found |= {one["id"]: one["text"] for one in look() if one["id"] in waiting}
     return [one._replace(stacks=found.get(one.id)) for one in workers]
 
 
 def shown(one: Stacks) -> str:
     """Return a worker's stacks for people."""
-    text = one.stacks or "no stacks: it does not answer, and has left none"
+    text = one.stacks or "no stacks: it does not answer, and has dumped none"
     return "\n".join([f"{one.service}/{one.slot} pid {one.pid}", *map(printable, text.splitlines())])

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, cast
 
 from forkd.errors import ForkdError
-from forkd.threadgroup.engine import Event, Stopped, Thread, is_patched, passes
+from forkd.threadgroup.engine import Event, Stopped, Thread, frames_of_others, is_patched, passes
 from forkd.threadgroup.group import ThreadGroup
 from forkd.threadgroup.timers import Done, Timer
 
@@ -26,6 +26,7 @@ __all__ = [
     "after_fork",
     "create",
     "current_stop",
+    "frames_of_others",
     "is_patched",
     "passes",
     "prepare",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from abc import ABC, abstractmethod
@@ -39,6 +40,21 @@ def is_ready(poller: select.poll, fd: int, events: int) -> bool:
     """Tell by a new `poller`, for eventlet hides what makes one, whether `fd` is ready now, or has failed."""
     poller.register(fd, events)
     return bool(poller.poll(0))
+
+
+def frames_of_others() -> dict[int, FrameType]:
+    """Return the innermost frame of each native thread but the calling one, by the threads' idents; it never blocks."""
+    collects = gc.isenabled()
+    # Before Python 3.11.9 a collection in the midst of it can stop the process for good: what it finalises gives way to
+    # a thread that keeps the interpreter's lock and waits for that on the list of threads, which is held there.
+    gc.disable()
+    try:
+        frames = sys._current_frames()  # noqa: SLF001 -- the documented way
+    finally:
+        if collects:
+            gc.enable()
+    mine = sys._getframe()  # noqa: SLF001 -- as above
+    return {ident: frame for ident, frame in frames.items() if frame is not mine}
 
 
 class Event(Protocol):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING
 
 from forkd.errors import ForkdError
-from forkd.threadgroup.engine import Engine, Stopped, Task, Thread, is_patched, is_ready
+from forkd.threadgroup.engine import Engine, Stopped, Task, Thread, frames_of_others, is_patched, is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +86,7 @@ class NativeThread:
 
     def stack(self) -> str:
         """As in `Thread`."""
-        frame = sys._current_frames().get(self._ident)  # noqa: SLF001 -- the documented way
+        frame = frames_of_others().get(self._ident)
         return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
     def asked(self) -> bool:

@@ -17,7 +17,7 @@ import forkd
 from forkd import assembly, logs, process, rehearsal, threadgroup, tls_files, worker
 from forkd.channel import PROTOCOL
 from forkd.config import decode
-from forkd.core.commands import STACKS
+from forkd.core.commands import DUMP, STACKS
 from forkd.errors import ChannelClosed, ProtocolError
 from forkd.signals import do_nothing_on
 from forkd.undertaker import Undertaker
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Load = Callable[[ServiceSpec, SSLContext | None], Callable[[], Service]]
 
 _FOR_WORKERS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-_HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, STACKS)
+_HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, STACKS, DUMP)
 _LAST_MOMENT = 5  # seconds that exit functions of the service's code may take
 
 

@@ -16,7 +16,7 @@ from forkd.control import client as client_module
 from forkd.control.client import Client
 from forkd.control.endpoint import Endpoint
 from forkd.control.protocol import SOCKET, Request
-from forkd.core.events import Seen, Stop
+from forkd.core.events import Stop
 from forkd.core.state import News
 from forkd.errors import ForkdError, NotRunning
 from forkd.ops import orders, progress
@@ -34,9 +34,7 @@ class Launcher:
 
     def __init__(self, folder: pathlib.Path, answer: Callable[[Any], list[News]]) -> None:
         self.dir = str(folder)
-        self.endpoint = Endpoint(
-            sockets.listen(f"unix:{folder}/{SOCKET}", 64, 0o600), lambda _service: PICTURE, self.look
-        )
+        self.endpoint = Endpoint(sockets.listen(f"unix:{folder}/{SOCKET}", 64, 0o600), lambda _service: PICTURE)
         self.answer = answer
         self.events: list[Any] = []
         self._wake, self._woken = socket.socketpair()
@@ -50,9 +48,6 @@ class Launcher:
         self._wake.close()
         self._thread.join(10)
         self._woken.close()
-
-    def look(self, service: str | None) -> list[Seen]:
-        return [Seen(8, 1.0, "Thread 0x1"), Seen(9, 1.0)] if service == "shop" else []
 
     def _run(self) -> None:
         with contextlib.closing(self.endpoint):

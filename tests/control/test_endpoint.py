@@ -17,7 +17,7 @@ from forkd import sockets
 from forkd.control import connection, history
 from forkd.control.endpoint import CONNECTIONS, Endpoint
 from forkd.control.protocol import REQUEST_LIMIT
-from forkd.core.events import Health, Reload, Restart, Scale, Seen, SignalWorkers, Stop
+from forkd.core.events import Health, Reload, Restart, Scale, SignalWorkers, Stop
 from forkd.core.state import News
 
 if TYPE_CHECKING:
@@ -36,16 +36,10 @@ class Desk:
         self.endpoint = Endpoint(
             sockets.listen(f"unix:{self.path}", 64, 0o600),
             lambda _service: self.picture,
-            self.look,
             lambda: self.checks,
         )
-        self.looked: list[str | None] = []
         self.checks = [{"id": 7, "socket": "/run/forkd/health/7.sock"}]
         self.clients: list[socket.socket] = []
-
-    def look(self, service: str | None) -> list[Seen]:
-        self.looked.append(service)
-        return [Seen(7, 1.0, "Thread 0x1"), Seen(8, 1.0)]
 
     def connect(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -189,13 +183,6 @@ def test_whoever_follows_is_told_after_the_end_too_and_keeps_its_place(desk):
     accepted, ended, stacks = lines(client)
     assert (accepted, ended["ended"]) == ({"accepted": 1}, 1)
     assert stacks["news"] == {"kind": "stacks", "service": "shop", "slot": 0, "id": 7, "pid": 12, "text": "Thread 0x1"}
-
-
-def test_what_there_is_to_see_of_the_workers_is_told_and_observed(desk):
-    client = desk.ask(b'{"do": "stacks", "service": "shop"}\n')
-    assert desk.turn() == [Seen(7, 1.0, "Thread 0x1"), Seen(8, 1.0)]
-    assert desk.looked == ["shop"]
-    assert lines(client) == [{"stacks": [{"id": 7, "text": "Thread 0x1"}]}]
 
 
 def test_events_are_the_news_so_far_numbered_and_with_the_time_of_day(desk):

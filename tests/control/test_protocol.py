@@ -25,7 +25,6 @@ from forkd.errors import ProtocolError
         Request("scale", "shop", workers=0),
         Request("scale", "shop", workers=-10_000, relative=True),
         Request("signal", "shop", slot=0, signal=64, follow=True),
-        Request("stacks", "shop"),
         Request("checks"),
         Request("events", follow=True),
         Request("health", id=7, failures=0),

@@ -1,4 +1,4 @@
-"""Stacks as they reach whoever asks for them: by the news of who answers, from the boards of who does not."""
+"""Stacks as they reach whoever asks for them: by the news, for as long as some may come."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def worker(id: int, text: str | None = None) -> stacks.Stacks:
 
 
 def launcher(folder: pathlib.Path, *told: News, ok: bool = True) -> Launcher:
-    """Return a launcher that sends the signal and then has this to tell, and stacks of worker 8 on a board."""
+    """Return a launcher that sends the signal and then has this to tell."""
 
     def answer(event: Any) -> list[News]:
         if not isinstance(event, SignalWorkers):
@@ -52,8 +52,8 @@ def launcher(folder: pathlib.Path, *told: News, ok: bool = True) -> Launcher:
 
 def gather(running: Launcher) -> list[stacks.Stacks]:
     """Ask for the stacks of the workers 7, 8 and 9."""
-    with running, Client(running.dir) as client, Client(running.dir) as other:
-        found = stacks.gather(client, None, [worker(7), worker(8), worker(9)], lambda: other.stacks("shop"))
+    with running, Client(running.dir) as client:
+        found = stacks.gather(client, None, [worker(7), worker(8), worker(9)])
     assert running.events[0] == SignalWorkers(1, "shop", None, STACKS)
     return found
 
@@ -77,16 +77,15 @@ def test_who_answers_needs_no_waiting(short_tmp, monkeypatch):
     assert gather(launcher(short_tmp, *answers)) == [worker(id, f"Thread {id}") for id in (7, 8, 9)]
 
 
-def test_who_does_not_answer_is_looked_at(short_tmp, impatient):
+def test_who_shows_none_is_not_waited_for_any_longer(short_tmp, impatient):
     stranger = News("stacks", "shop", 5, 6, 11, text="Thread 6")
     answer = News("stacks", "shop", 0, 7, 12, text="Thread 7")
-    found = gather(launcher(short_tmp, stranger, answer))
-    assert found == [worker(7, "Thread 7"), worker(8, "Thread 0x1"), worker(9)]
+    assert gather(launcher(short_tmp, stranger, answer)) == [worker(7, "Thread 7"), worker(8), worker(9)]
 
 
 def test_who_ends_meanwhile_has_left_what_it_dumped(short_tmp, impatient):
     ended = [News("exited", "shop", 0, 7, 12, stacks="Thread 7"), News("exited", "shop", 2, 9, 14)]
-    assert gather(launcher(short_tmp, *ended)) == [worker(7, "Thread 7"), worker(8, "Thread 0x1"), worker(9)]
+    assert gather(launcher(short_tmp, *ended)) == [worker(7, "Thread 7"), worker(8), worker(9)]
 
 
 def test_a_launcher_that_refuses_says_why(short_tmp):
@@ -96,4 +95,4 @@ def test_a_launcher_that_refuses_says_why(short_tmp):
 
 def test_a_worker_is_headed_by_who_it_is_and_cannot_write_on_the_terminal():
     assert stacks.shown(worker(7, "Thread 0x1\n  \x1b[31m")) == "shop/0 pid 12\nThread 0x1\n  \\x1b[31m"
-    assert stacks.shown(worker(8)) == "shop/1 pid 13\nno stacks: it does not answer, and has left none"
+    assert stacks.shown(worker(8)) == "shop/1 pid 13\nno stacks: it does not answer, and has dumped none"

@@ -41,6 +41,7 @@ class Puppet:
         self.unborn: set[int] = set()  # generations whose workers never announce themselves
         self.lingering: set[int] = set()  # generations whose zygotes do not exit when they are retired
         self.hung_since: dict[int, float] = {}  # when a worker gave its last sign of life
+        self.dumped: dict[int, str] = {}  # stacks that stand on a worker's scoreboard
         self._zygotes: dict[int, tuple[str, int]] = {}  # id: service and generation
         self.run()
 
@@ -114,7 +115,7 @@ class Puppet:
             case Signal(id, signal):
                 return self._signal(id, signal)
             case Look(id):
-                return [Seen(id, self.hung_since.get(id, self.now))]
+                return [Seen(id, self.hung_since.get(id, self.now), self.dumped.pop(id, ""))]
 
     def _import(self, id: int, generation: int) -> list[Event]:
         if generation in self.no_ports:

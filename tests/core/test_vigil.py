@@ -35,7 +35,7 @@ def test_nobody_is_looked_at_where_it_is_off():
     assert world.supervisor.deadline() is None
 
 
-def test_a_worker_that_hangs_dumps_its_stacks_is_replaced_at_once_and_then_killed():
+def test_a_worker_that_hangs_is_asked_for_its_stacks_replaced_at_once_and_then_killed():
     world = Puppet(service(workers=2, hang_timeout=30.0, kill_timeout=2.0))
     world.stubborn |= {STACKS, TERM, ABRT}
     world.advance(20)
@@ -145,10 +145,8 @@ def test_a_hang_is_a_failure_for_the_restart_policy(policy, slots):
     assert world.slots() == slots
 
 
-def test_dumped_stacks_are_told():
+def test_stacks_that_it_left_are_told_with_its_end():
     world = Puppet(service(hang_timeout=30.0))
-    world.tell(Seen(world.worker(), world.now, "File …"))
-    assert (world.told("stacks")[0].slot, world.told("stacks")[0].text) == (0, "File …")
     world.tell(Exited(world.worker(), None, ABRT, core=True, stacks="File 2"))
     assert world.told("exited")[0].stacks == "File 2"
     assert world.told("exited")[0].text == "died of SIGABRT and left a core file"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 
+from forkd.control.client import Client
+from forkd.ops import stacks
 from tests.functional.installed import Installed
 from tests.waiting import until
 
@@ -20,6 +24,28 @@ def application(environ, start_response):
 def wait_for_go():
     while not os.path.exists("go"):
         time.sleep(0.01)
+"""
+
+CHURNS = """
+import sys
+if "eventlet" in sys.modules:
+    import eventlet.patcher
+    threading = eventlet.patcher.original("threading")
+else:
+    import threading
+
+def churn():
+    while True:
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+
+for _ in range(3):
+    threading.Thread(target=churn, daemon=True).start()
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [b"done"]
 """
 
 
@@ -45,4 +71,20 @@ def test_a_worker_shows_what_it_is_at_and_serves_on(forkd: Installed, concurrenc
         assert "wait_for_go" in worker["stacks"]
         forkd.write("go", "")
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    assert forkd.workers() == [pid]
+
+
+def test_a_worker_whose_threads_begin_and_end_all_the_time_outlives_every_look_at_them(
+    forkd: Installed, concurrency: str
+) -> None:
+    forkd.write("app.py", CHURNS)
+    forkd.configure({"web": forkd.web(concurrency=concurrency, preload=False)})
+    (pid,) = forkd.start().workers()
+    for _ in range(300):
+        os.kill(pid, signal.SIGUSR2)
+        with Client(str(forkd.runtime_dir)) as client:
+            (worker,) = stacks.gather(client, 0, stacks.asked(client.status(), "web", 0))
+        assert "in churn" in (worker.stacks or "")
+    assert "in churn" in forkd.run("stacks", "web").stdout
+    assert forkd.get() == "done"
     assert forkd.workers() == [pid]

@@ -121,6 +121,9 @@ def test_what_is_dumped_is_taken_once_and_no_number():
         assert reader.take_dumped() == ""
         os.pwrite(fd, b"Thread 2", start)
         assert reader.take_dumped() == "Thread 2"
+        assert reader.take_dumped() == ""
+        reader.note_emptied()  # and written to by the same once more
+        assert reader.take_dumped() == "Thread 2"
         assert reader.read() == scoreboard.NOTHING
         reader.close()
 

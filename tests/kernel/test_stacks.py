@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from forkd import scoreboard
-from forkd.core.commands import STACKS, Look
+from forkd.core.commands import DUMP, STACKS, Look
 from forkd.core.events import Draining, Exited, Failed, Ready, Seen, Started
 from forkd.kernel import hearing
 from tests.waiting import until
@@ -29,10 +29,10 @@ STUCK_IN_C = """
 """
 
 
-def ask(yard, worker):
-    """Ask a worker for its stacks and return them."""
+def ask(yard, worker, number=STACKS):
+    """Ask a worker for its stacks by a signal and return them."""
     before = len(yard.of(worker))
-    yard.signal(worker, STACKS)
+    yard.signal(worker, number)
     until(lambda: yard.pump() or len(yard.of(worker)) > before, 30, "the stacks")
     (seen,) = yard.of(worker)[before:]
     assert isinstance(seen, Seen)
@@ -81,10 +81,12 @@ def threads(yard, concurrency, waits="self.service.thread_group.sleep(1000)"):
 
 def test_a_worker_sends_its_stacks_as_often_as_it_is_asked(yard, concurrency):
     worker = threads(yard, concurrency)
+    assert "_send" not in ask(yard, worker)  # nor what else makes the answer
     for _ in range(2 * hearing.LIFE_LIMIT):
         stacks = ask(yard, worker)
-        assert stacks.count("a_place_to_be_found") == (1 if concurrency == "threads" else 2)  # in its name, too
+        assert stacks.count("a_place_to_be_found") == 2  # in its name, too
         assert "bystander" in stacks
+        assert "Thread MainThread (most" in stacks
     assert look(yard, worker).stacks == ""
     yard.signal(worker, signal.SIGTERM)
     assert yard.until(Exited, worker)[1:] == (0, None, False, False, "")
@@ -108,11 +110,29 @@ def test_one_that_holds_the_interpreter_dumps_what_needs_none(yard, concurrency)
     worker = yard.worker(yard.zygote(yard.spec(STUCK_IN_C, concurrency=concurrency)))
     assert yard.line() == "stuck"
     yard.signal(worker, STACKS)
-    pick(yard, worker, "in hold_the_interpreter")
+    for _ in range(2):
+        yard.signal(worker, DUMP)
+        pick(yard, worker, "in hold_the_interpreter")
     yard.signal(worker, signal.SIGABRT)
     pick(yard, worker, "Fatal Python error: Aborted")
     yard.signal(worker, signal.SIGKILL)
     assert yard.until(Exited, worker).signal == signal.SIGKILL
+
+
+def test_what_is_dumped_is_new_though_it_is_as_before_the_last_answer(yard):
+    source = f"""
+        class S(forkd.Server):
+            def start(self):
+                self.answer = signal.signal({STACKS}, lambda *_: None)
+            def reset(self):
+                self.answer({STACKS}, None)
+    """
+    worker = yard.worker(yard.zygote(yard.spec(source, concurrency="eventlet")))
+    for _ in range(2):
+        yard.signal(worker, STACKS)
+        yard.signal(worker, DUMP)
+        pick(yard, worker, "most recent call first")
+        assert "Thread MainThread" in ask(yard, worker, signal.SIGHUP)
 
 
 def test_one_whose_drain_does_not_end_leaves_its_stacks(yard, concurrency):
@@ -180,7 +200,9 @@ def test_stacks_on_stderr_have_the_green_threads(yard, capfd):
     os.kill(yard.pid(worker), signal.SIGUSR2)
     until(lambda: "a_place_to_be_found" in os.pread(2, 1_000_000, 0).decode(), what="the stacks")
     assert look(yard, worker).stacks == ""
-    assert "Green thread S.a_place_to_be_found" in capfd.readouterr().err
+    shown = capfd.readouterr().err
+    assert "Thread MainThread (most" in shown
+    assert "Green thread S.a_place_to_be_found" in shown
 
 
 def test_a_reader_of_stderr_that_reads_nothing_holds_up_no_worker(yard):
@@ -197,7 +219,6 @@ def test_a_reader_of_stderr_that_reads_nothing_holds_up_no_worker(yard):
                         break
                 os.set_blocking(write, True)
                 os.dup2(write, 2)
-                signal.signal(signal.SIGUSR2, signal.getsignal(signal.SIGUSR2))  # without what faulthandler writes
             def reset(self):
                 say("reset")
     """
@@ -211,14 +232,15 @@ def test_a_fork_of_a_worker_shows_nothing_as_the_workers(yard, concurrency):
     source = f"""
         class S(forkd.Server):
             def start(self):
-                child = os.fork()
-                if child == 0:
-                    try:
-                        signal.pause()
-                    finally:
-                        os._exit(3)
-                os.kill(child, {STACKS})
-                say(-os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+                for number in ({STACKS}, {DUMP}):
+                    child = os.fork()
+                    if child == 0:
+                        try:
+                            signal.pause()
+                        finally:
+                            os._exit(3)
+                    os.kill(child, number)
+                    say(-os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
                 child = os.fork()
                 if child == 0:
                     os.abort()
@@ -226,9 +248,30 @@ def test_a_fork_of_a_worker_shows_nothing_as_the_workers(yard, concurrency):
     """
     worker = yard.spawn(yard.zygote(yard.spec(source, concurrency=concurrency)))
     assert yard.line() == str(STACKS)
+    assert yard.line() == str(DUMP)
     assert yard.line() == str(signal.SIGABRT.value)
     yard.until(Ready, worker)
     assert look(yard, worker).stacks == ""
+
+
+def test_a_fork_of_a_worker_shows_no_green_threads_for_they_are_the_workers(yard, capfd):
+    source = """
+        class S(forkd.Server):
+            def start(self):
+                self.service.thread_group.add_loop(self.bystander)
+                self.service.thread_group.sleep(0.01)
+                child = os.fork()
+                if child == 0:
+                    os.kill(os.getpid(), signal.SIGUSR2)
+                    os._exit(0)
+                os.waitpid(child, 0)
+            def bystander(self):
+                self.service.thread_group.sleep(1000)
+    """
+    yard.worker(yard.zygote(yard.spec(source, concurrency="eventlet")))
+    shown = capfd.readouterr().err
+    assert "Thread MainThread (most" in shown
+    assert "Green thread" not in shown
 
 
 @pytest.mark.parametrize("stacks", ["7", "'x' * 70_000", "None"])
@@ -268,7 +311,7 @@ def test_any_bytes_in_the_tail_are_text(yard):
 
     def seen():
         yard.pump()
-        look(yard, worker)  # what it cannot send, or has not sent yet
+        look(yard, worker)  # what stands there and is no answer
         return [event.stacks for event in yard.of(worker) if isinstance(event, Seen) and event.stacks]
 
     assert all(len(stacks) <= scoreboard.TAIL for stacks in until(seen, 30, "what stands there"))

@@ -9,6 +9,7 @@ import os
 import posix
 import resource
 import sys
+import threading
 import traceback
 from typing import TYPE_CHECKING
 
@@ -385,6 +386,30 @@ def test_green_threads_are_seen_where_they_wait(engine):
     for name, frame in found:
         assert name.endswith("a_place_to_be_found")
         assert any("a_place_to_be_found" in line for line in traceback.format_stack(frame))
+
+
+def test_native_threads_are_seen_from_another_one(engine):
+    native = sys.modules["eventlet"].patcher.original("threading") if engine == "eventlet" else threading
+    here, go = native.Event(), native.Event()
+
+    def a_place_to_be_found():
+        here.set()
+        go.wait()
+
+    thread = native.Thread(target=a_place_to_be_found)
+    thread.start()
+    here.wait()
+    found = threadgroup.frames_of_others()
+    assert found.keys() == {thread.ident}
+    assert "a_place_to_be_found" in "".join(traceback.format_stack(found[thread.ident]))
+    assert gc.isenabled()
+    gc.disable()
+    threadgroup.frames_of_others()
+    assert not gc.isenabled()
+    gc.enable()
+    go.set()
+    thread.join()
+    assert threadgroup.frames_of_others() == {}
 
 
 def test_idle_threads_wake_nobody(engine):

@@ -39,6 +39,7 @@ FAULTS = {
     "unkillable": 0.5,
     "ready after TERM": 1.0,
     "dies of HUP": 1.0,
+    "shows no stacks": 0.5,
     # a message on its way up
     "started lost": 0.1,
     "ready lost": 0.1,
@@ -60,7 +61,7 @@ FAULTS = {
 
 SLOW_TO_GO = ("slow drain", "endless drain", "ignores TERM")
 TOLD = ("fails at start", "drains unasked", "recycles", "fails its healthcheck", "dies of HUP")  # and that can be lost
-HANGING = ("hangs", "machine sleeps between two looks", "ends when found to hang")
+HANGING = ("hangs", "machine sleeps between two looks", "ends when found to hang", "shows no stacks")
 
 
 class Faults:

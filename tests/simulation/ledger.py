@@ -53,6 +53,12 @@ class Ledger:
                 self.lives.begin(Life.of_worker(id, self.lives[zygote], slot, now))
             case commands.Signal(id, number) if self.owed[id, number]:
                 self.owed[id, number] -= 1
+                if number == commands.STACKS:
+                    self.lives[id].asked_for_stacks(now)
+            case commands.Signal(id, commands.DUMP):
+                self.lives[id].dumps(now)
+            case commands.Look(id) if self.lives[id].shows_what_it_dumped(now):
+                self.lives[id].shows_stacks()
             case commands.Signal(id, number):
                 self.lives[id].signalled(number, now)
                 if number == commands.STACKS:
@@ -123,6 +129,8 @@ class Ledger:
                     self.ends.fails(life, now)
             case events.Seen():
                 life.seen(fact.beat_at, self.awake, now)
+                if fact.stacks:
+                    life.shows_stacks()
 
     def drains(self, life: Life, now: float) -> None:
         """Write down that a worker stops of its own accord, as it said or the supervisor tells."""
@@ -293,6 +301,8 @@ class Ledger:
             self.awake = now
         for life in self.lives.now():
             life.slack += slept if long else late
+            if life.stacks_by is not None and long:
+                life.stacks_by += slept
             if long:
                 begins = life.slot is None and self.emptied.get((life.service, life.generation)) == now
                 life.silent = None

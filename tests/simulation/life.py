@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from forkd.core import commands
+from forkd.core.stacks import ANSWER, DUMPED
+from tests.simulation.violation import EPSILON
 
 if TYPE_CHECKING:
     from forkd.core import events
@@ -19,11 +21,13 @@ class Life:
     wanted its end. `done`: it ended as one that has done what it was there for. `failed`: it said why it would die.
     `due`: it is to be replaced though it serves. `beat` is its last known sign of life, `silent` when it was first found
     to have given none for too long, `hung` whether it is given up for that. `unwanted`: it drained unasked when its
-    service was stopped, so that it need not be told.
+    service was stopped, so that it need not be told. By `stacks_by` it must have shown the stacks that somebody asked it
+    for, `dumping` whether it was made to dump them.
     """
 
-    __slots__ = ("beat", "born", "done", "doubtful", "draining", "due", "exited", "failed", "generation", "hung", "id",
-                 "pardon", "ready", "signals", "silent", "slack", "slot", "spec", "started", "unwanted", "zygote")  # fmt: skip
+    __slots__ = ("beat", "born", "done", "doubtful", "draining", "due", "dumping", "exited", "failed", "generation",
+                 "hung", "id", "pardon", "ready", "signals", "silent", "slack", "slot", "spec", "stacks_by", "started",
+                 "unwanted", "zygote")  # fmt: skip
 
     def __init__(self, id: int, generation: int, spec: ServiceSpec, born: float) -> None:
         self.id, self.generation, self.spec, self.born = id, generation, spec, born
@@ -38,6 +42,8 @@ class Life:
         self.done = self.doubtful = self.due = self.failed = self.hung = self.unwanted = False
         self.beat = born
         self.silent: float | None = None
+        self.stacks_by: float | None = None
+        self.dumping = False
 
     @classmethod
     def of_worker(cls, id: int, zygote: Life, slot: int, born: float) -> Life:
@@ -56,6 +62,23 @@ class Life:
             self.hung = False  # whatever it did, it is stopped with the others
         self.signals[number] = now
         self.enter_phase()
+
+    def asked_for_stacks(self, now: float) -> None:
+        """Write down that an operator has asked for its stacks."""
+        if self.stacks_by is None:
+            self.stacks_by = now + ANSWER
+
+    def dumps(self, now: float) -> None:
+        """Write down that it was made to dump its stacks."""
+        self.dumping, self.stacks_by = True, now + DUMPED
+
+    def shows_what_it_dumped(self, now: float) -> bool:
+        """Tell whether it has had the time to dump its stacks, so that it is to be looked at."""
+        return self.dumping and self.stacks_by is not None and now >= self.stacks_by - EPSILON
+
+    def shows_stacks(self) -> None:
+        """Write down that it has shown its stacks, or that there was nothing to be seen of any."""
+        self.dumping, self.stacks_by = False, None
 
     def leaves(self, now: float) -> None:
         """Write down that it stops, though the launcher did not want it to."""

@@ -30,8 +30,9 @@ def judge(ledger: Ledger, command: commands.Command, now: float) -> None:
             if not ledger.owed[id, number] or ledger.lives[id].exited is not None:  # else it is an operator's
                 signals.judge(ledger, ledger.lives[id], number, now)
         case commands.Look(id):
-            if not ledger.lives[id].serving or not ledger.lives[id].spec.hang_timeout:
-                raise Violation(f"a look at {ledger.lives[id]}")
+            life = ledger.lives[id]
+            if not (life.serving and life.spec.hang_timeout) and not life.shows_what_it_dumped(now):
+                raise Violation(f"a look at {life}")
         case commands.Retire():
             _retire(ledger, command)
         case _:

@@ -123,6 +123,7 @@ class Worker:
         self.serving = self.draining = False
         self.hung_at: float | None = None
         self._last_beat: float | None = None  # of one that is dead
+        self._dumped = ""  # stacks that nobody has seen
         self.pending: set[int] = set()
         hit = world.faults.hit
         self.deaf = frozenset(number for number, kind in _DEAF.items() if hit(kind))
@@ -202,6 +203,11 @@ class Worker:
         just_thawed = timeline.now - timeline.thawed_at < AWAKE
         return (timeline.froze_at if just_thawed else timeline.now) - self.id % 7 / 10
 
+    def look(self) -> events.Seen:
+        """Return what there is to see of it, dead or alive."""
+        dumped, self._dumped = self._dumped, ""
+        return events.Seen(self.id, self.beat_at(), dumped)
+
     def say(self, event: events.Event) -> None:
         """Tell something about a worker that serves."""
         if self.serving and not self.world.healed:
@@ -220,8 +226,11 @@ class Worker:
         elif not self.alive or not self.pid:
             return
         elif number in {commands.STACKS, USR1}:
-            if self.hung_at is None:
+            if self.hung_at is None and not self.world.faults.hit("shows no stacks"):
                 self.say(events.Seen(self.id, self.beat_at(), "File …"))
+        elif number == commands.DUMP:
+            self.world.tally["stacks dumped"] += 1
+            self._dumped = "File …"
         elif self.hung_at is not None and number != commands.ABRT:
             self.pending.add(number)
         elif number in self.deaf:

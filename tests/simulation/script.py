@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 NAMES = ("shop", "billing", "housekeeper")
-SIGNALS = (commands.STACKS, commands.STACKS, commands.HUP, commands.HUP, commands.TERM, commands.KILL)
+HARMLESS = (USR1, commands.STACKS, commands.STACKS)
+SIGNALS = (commands.HUP, commands.HUP, commands.TERM, commands.KILL)
 STOP_DELAY = 1.0  # after a reload, the most
 
 
@@ -148,7 +149,7 @@ class Script:
 
     def signal(self) -> None:
         """Send a signal to a service's workers, or to one."""
-        number = USR1 if self.world.calm else self.rng.choice((USR1, *SIGNALS))  # USR1 harms nobody
+        number = self.rng.choice(HARMLESS if self.world.calm else (*HARMLESS, *SIGNALS))
         self.ask(events.SignalWorkers, self._name(), self.rng.choice((None, 0, 1)), number)
 
     def stop_one(self) -> None:

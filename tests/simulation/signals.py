@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forkd.core.commands import ABRT, HUP, KILL, QUIT, STACKS, TERM
+from forkd.core.commands import ABRT, DUMP, HUP, KILL, QUIT, STACKS, TERM
 from tests.simulation.due import force_due, zygote_due
 from tests.simulation.violation import EPSILON, Violation
 
@@ -26,7 +26,9 @@ def judge(ledger: Ledger, life: Life, number: int, now: float) -> None:
         _force(life, number, now)
     elif number == STACKS:
         if not life.hung:
-            raise Violation(f"{life} is to dump its stacks, and nobody asked")
+            raise Violation(f"{life} is to show its stacks, and nobody asked")
+    elif number == DUMP:
+        _dump(life, now)
     elif number == QUIT:
         if not ledger.wants.stops(life.service):
             raise Violation(f"QUIT to {life}, whose service is not stopped")
@@ -44,6 +46,16 @@ def _at_all(life: Life, number: int) -> None:
         raise Violation(f"signal {number} to {life}, which has no pid yet")
     if KILL in life.signals:
         raise Violation(f"signal {number} to {life}, which was killed")
+
+
+def _dump(life: Life, now: float) -> None:
+    """Refuse to make a worker dump its stacks that may answer yet: it could die of that."""
+    if life.stacks_by is None or life.dumping:
+        raise Violation(f"{life} is to dump its stacks, which nobody waits for")
+    if now < life.stacks_by - EPSILON:
+        raise Violation(f"{life} is to dump its stacks {life.stacks_by - now:.3f} s before its time to answer is up")
+    if ABRT in life.signals:
+        raise Violation(f"{life} is to dump its stacks, and does so already")
 
 
 def _hup(ledger: Ledger, life: Life) -> None:

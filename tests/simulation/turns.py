@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from forkd.core import rules
-from forkd.core.commands import HUP, KILL, QUIT, STACKS, TERM
+from forkd.core.commands import ABRT, HUP, KILL, QUIT, STACKS, TERM
 from forkd.core.events import Reload, Restart, Scale, SignalWorkers, Stop
 from forkd.core.vigil import CONFIRM
 from tests.simulation.due import force_due, zygote_due
@@ -34,6 +34,8 @@ def check_sleep(ledger: Ledger, deadline: float | None, now: float) -> None:
         else:
             _in_time(life, force_due(life), life.slack, deadline)
             _watched(ledger, life, deadline)
+            if not {ABRT, KILL} & life.signals.keys():
+                _in_time(f"the stacks of {life}", life.stacks_by, 0.0, deadline)
     if left := [key for key, times in ledger.owed.items() if times and ledger.lives[key[0]].exited is None]:
         raise Violation(f"not sent: {left}")
 
@@ -211,7 +213,7 @@ def _told(ledger: Ledger, life: Life) -> None:
         return
     if not ledger.wants.stops(life.service):
         if life.hung and (life.serving or {STACKS, TERM} & life.signals.keys() == {STACKS}):
-            raise Violation(f"{life} hangs, and was not told to dump its stacks and stop")
+            raise Violation(f"{life} hangs, and was not told to show its stacks and stop")
     elif life.service in ledger.wants.hurried:
         if not {QUIT, KILL} & life.signals.keys():
             raise Violation(f"{life} was to stop at once, and was not told so")

@@ -154,9 +154,9 @@ class SimKernel:
         return self._collect()
 
     def _look(self, worker: Worker) -> None:
-        world, beat_at = self.world, worker.beat_at()
-        world.outbox.append(events.Seen(worker.id, beat_at))
-        if beat_at + worker.zygote.spec.hang_timeout <= world.timeline.now:
+        world, seen = self.world, worker.look()
+        world.outbox.append(seen)
+        if seen.beat_at + worker.zygote.spec.hang_timeout <= world.timeline.now:
             world.silence = True
             if worker.alive and world.faults.hit("ends when found to hang"):
                 world.after(
