@@ -101,7 +101,10 @@ SIGNED = {
     ("forkd.periodic", "periodic_task"): "what users may say of a task, each by its name",
     ("forkd.rpc.dispatcher", "Dispatcher"): "the states of a call in the order it goes through them, under one lock",
     ("forkd.rpc.transports.local.connection", "Connection"): "whoever waits reads and writes for all: many short steps",
-    ("forkd.rpc.transports.local.dialogue", "Dialogue"): "all that a worker can say on one stream, and who is told of it",
+    (
+        "forkd.rpc.transports.local.dialogue",
+        "Dialogue",
+    ): "all that a worker can say on one stream, and who is told of it",
 }
 
 

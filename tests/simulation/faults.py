@@ -39,7 +39,7 @@ FAULTS = {
     "unkillable": 0.5,
     "ready after TERM": 1.0,
     "dies of HUP": 1.0,
-    "shows no stacks": 0.5,
+    "shows no stacks": 1.0,
     # a message on its way up
     "started lost": 0.1,
     "ready lost": 0.1,
@@ -47,7 +47,7 @@ FAULTS = {
     "draining lost": 0.3,
     "recycle lost": 0.3,
     "health lost": 0.3,
-    "seen lost": 0.5,
+    "seen lost": 1.0,
     "message doubled": 0.2,
     "message late": 0.1,
     # the machine, and the configuration
@@ -60,7 +60,7 @@ FAULTS = {
 }
 
 SLOW_TO_GO = ("slow drain", "endless drain", "ignores TERM")
-TOLD = ("fails at start", "drains unasked", "recycles", "fails its healthcheck", "dies of HUP")  # and that can be lost
+TOLD = ("fails at start", "drains unasked", "recycles", "fails its healthcheck", "dies of HUP", "hangs")  # can be lost
 HANGING = ("hangs", "machine sleeps between two looks", "ends when found to hang", "shows no stacks")
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 NAMES = ("shop", "billing", "housekeeper")
-HARMLESS = (USR1, commands.STACKS, commands.STACKS)
+HARMLESS = (USR1, *[commands.STACKS] * 6)
 SIGNALS = (commands.HUP, commands.HUP, commands.TERM, commands.KILL)
 STOP_DELAY = 1.0  # after a reload, the most
 
