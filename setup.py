@@ -108,7 +108,6 @@ setup(
     install_requires=[
         "cronsim>=2.6",
         "eventlet>=0.40",
-        "httptools>=0.6",
         "msgpack>=1.0",
         "psutil>=5.9",
         "pydantic>=2.7",

@@ -76,7 +76,6 @@ LAUNCHER_MAY_NOT_IMPORT = {
     "dataclasses",
     "eventlet",
     "greenlet",
-    "httptools",
     "inspect",
     "logging",
     "msgpack",
@@ -89,7 +88,7 @@ LAUNCHER_MAY_NOT_IMPORT = {
 }
 
 # What only some commands need must not slow the others down.
-CLIENT_MAY_NOT_IMPORT = {"asyncio", "eventlet", "httptools", "msgpack", "psutil", "pydantic", "setproctitle", "yaml"}
+CLIENT_MAY_NOT_IMPORT = {"asyncio", "eventlet", "msgpack", "psutil", "pydantic", "setproctitle", "yaml"}
 
 LONGEST_FUNCTION, LONGEST_FILE, MOST_PARAMETERS, MOST_METHODS, DEEPEST = 40, 300, 5, 12, 3
 # What goes beyond, and why it may.

@@ -56,4 +56,4 @@ def test_its_metadata_is_complete(wheel):
     assert "# forkd" in fields.get_payload()
     assert any(name.endswith("LICENSE") for name in wheel.namelist())
     required = {line.partition(">")[0] for line in fields.get_all("Requires-Dist") if "extra ==" not in line}
-    assert required == {"cronsim", "eventlet", "httptools", "msgpack", "psutil", "pydantic", "pyyaml", "setproctitle"}
+    assert required == {"cronsim", "eventlet", "msgpack", "psutil", "pydantic", "pyyaml", "setproctitle"}

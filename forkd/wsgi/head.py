@@ -1,11 +1,9 @@
-"""From the bytes of a request's head to an environ: llhttp parses, and what it lets by is refused here."""
+"""From the bytes of a request's head to an environ, line by line; lines that come again are known by heart."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
-
-import httptools
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from forkd.wsgi import target
 from forkd.wsgi.names import environ_key
@@ -14,14 +12,37 @@ from forkd.wsgi.refusal import Refused
 if TYPE_CHECKING:
     from forkd.wsgi.options import Options
 
+    Field = tuple[str | None, str]
+    T = TypeVar("T")
+
 MOST_HEADERS = 100
 
-# Strict where llhttp is not: single spaces, no fragment, no bytes outside ASCII, nothing but the two versions we speak.
+_MOST_KNOWN = 1024  # lines of each kind
+_LONGEST_KNOWN = 256  # characters of one, so that they take no more memory than that
+_SECRET = {"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_PROXY_AUTHORIZATION"}  # not kept longer than they have to be
+
+# Stricter than RFC 9112 has to be: single spaces, no fragment, no bytes outside ASCII, and the two versions we speak.
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-\"$-~]+) HTTP/1\.([01])")
 _METHOD_START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 _FOREIGN_VERSION = re.compile(rb"[!-~]+ [!-~]+ HTTP/(?!1\.[01]\Z)[0-9](\.[0-9])?")
-_CONTROLS = bytes({*range(0x20), 0x7F} - {*b"\t\r\n"})
+# No white space before the colon, no control characters: bare line ends and folded lines are none either.
+_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~\x80-\xff]*)")
+# Of the IANA's registry, and some that are in use without being there.
+_METHODS = re.compile(
+    "ACL|BIND|CHECKOUT|CONNECT|COPY|DELETE|GET|HEAD|LINK|LOCK|M-SEARCH|MERGE|MKACTIVITY|MKCALENDAR|MKCOL|MOVE|NOTIFY|"
+    "OPTIONS|PATCH|POST|PROPFIND|PROPPATCH|PURGE|PUT|QUERY|REBIND|REPORT|SEARCH|SOURCE|SUBSCRIBE|TRACE|UNBIND|UNLINK|"
+    "UNLOCK|UNSUBSCRIBE"
+)
 _ONLY_ONCE = {"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"}
+
+
+class RequestLine(NamedTuple):
+    """What a request line says: `environ` for the application, the rest for us; `host` as in `Target`."""
+
+    method: str
+    http11: bool
+    host: str | None
+    environ: dict[str, str]
 
 
 class Request:
@@ -29,11 +50,10 @@ class Request:
 
     __slots__ = ("chunked", "environ", "expects", "http11", "keep_alive", "length", "method", "upgrades")
 
-    def __init__(self, environ: dict[str, Any], method: str, *, http11: bool) -> None:
+    def __init__(self, environ: dict[str, Any], line: RequestLine) -> None:
         self.environ = environ
-        self.method = method
-        self.http11 = http11
-        self.keep_alive = http11
+        self.method = line.method
+        self.http11 = self.keep_alive = line.http11
         self.length = 0  # bytes of the body, unless it is chunked
         self.chunked = False
         self.expects = False  # "100 Continue" before it sends the body
@@ -41,113 +61,92 @@ class Request:
 
 
 class HeadParser:
-    """Parses one whole head after another, for one thread: llhttp's parser is kept and reused."""
+    """Parses one whole head after another, for one thread.
+
+    Most lines of most heads have come before, and what is known of one needs no second look. When too many are known,
+    all are forgotten: no client can make it grow, or keep it from learning what others send.
+    """
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._environ: dict[str, Any] = {}
-        self._llhttp: httptools.HttpRequestParser | None = None
-        self._reusable = False  # it takes another head behind the one that it was fed
+        self._lines: dict[str, RequestLine] = {}
+        self._fields: dict[str, Field] = {}
 
     def parse(self, head: bytes, prepared: dict[str, Any]) -> Request:
         """Return the request that `head` (to its empty line, inclusive) begins, its environ on top of `prepared`.
 
         Raise `Refused` with the status that RFC 9110 and 9112 give for what is wrong with it.
         """
-        line_end = head.find(b"\r\n")
-        if line_end > self._options.request_line_limit:
-            raise Refused(414, "the request line is too long")
-        match = _REQUEST_LINE.fullmatch(head, 0, line_end)
-        if match is None:
-            raise _bad_line(head[:line_end])
-        _check_lines(head)
-        method = str(match[1], "ascii")
-        raw = str(match[2], "ascii")
-        http11 = match[3] == b"1"
-        parts = target.parse(method, raw)
-        environ = self._environ = prepared.copy()
-        self._feed(head)
-        environ["REQUEST_METHOD"] = method
-        environ["RAW_URI"] = raw
-        environ["PATH_INFO"] = parts.path
-        environ["QUERY_STRING"] = parts.query
-        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if http11 else "HTTP/1.0"
-        request = Request(environ, method, http11=http11)
-        self._finish(request)
-        if parts.host is not None:
-            environ["HTTP_HOST"] = parts.host  # an absolute target's host beats the field: RFC 9112, 3.2.2
-        return request
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one field from llhttp."""
-        key = environ_key(name)
-        if key is None:
-            return
-        text = str(value, "latin-1").rstrip(" \t")
-        environ = self._environ
-        if key not in environ:
-            environ[key] = text
-        elif key in _ONLY_ONCE:
-            raise Refused(400, f"{name.decode('latin-1')} is given more than once")
-        else:
-            environ[key] += ("; " if key == "HTTP_COOKIE" else ",") + text
-
-    def on_message_complete(self) -> None:
-        """Learn from llhttp that the request has no body; what it believes of the connection is asked of it alone."""
-        self._reusable = self._llhttp is not None and self._llhttp.should_keep_alive()
-
-    def _feed(self, head: bytes) -> None:
-        parser = self._llhttp = self._llhttp or httptools.HttpRequestParser(self)
-        self._reusable = False
-        try:
-            parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            self._reusable = False
-        except httptools.HttpParserInvalidMethodError:
-            raise Refused(501, "unknown method") from None
-        except httptools.HttpParserError as error:
-            if isinstance(error.__context__, Refused):
-                raise error.__context__ from None
-            raise self._explain(error) from None
-        finally:
-            # Where a body follows, or by its reckoning the end of the connection, llhttp takes no other request.
-            if not self._reusable:
-                self._llhttp = None
-
-    def _explain(self, error: httptools.HttpParserError) -> Refused:
-        coding = self._environ.get("HTTP_TRANSFER_ENCODING")
-        if coding is not None and "CONTENT_LENGTH" not in self._environ:
-            return _bad_coding(coding)
-        return Refused(400, str(error))
-
-    def _finish(self, request: Request) -> None:
-        """Draw the conclusions from the fields that frame the message."""
-        environ = request.environ
-        host = environ.get("HTTP_HOST")
-        if host is not None:
-            target.check_host(host)
-        elif request.http11:
+        lines = str(head, "latin-1").split("\r\n")
+        line = self._lines.get(lines[0]) or self._learn_line(lines[0])
+        environ = prepared | line.environ
+        self._read(lines[1:-2], environ)
+        request = Request(environ, line)
+        if "HTTP_HOST" not in environ and line.http11:
             raise Refused(400, "no Host")
-        connection = environ.get("HTTP_CONNECTION")
-        if connection is not None:
-            _set_connection(request, connection)
+        if line.host is not None:
+            environ["HTTP_HOST"] = line.host  # an absolute target's host beats the field: RFC 9112, 3.2.2
+        if "HTTP_CONNECTION" in environ:
+            _set_connection(request)
         if "HTTP_TRANSFER_ENCODING" in environ:
             _set_chunked(request)
         elif "CONTENT_LENGTH" in environ:
-            self._set_length(request)
-        expect = environ.get("HTTP_EXPECT")
-        if expect is not None and request.http11:
-            if expect.lower() != "100-continue":
-                raise Refused(417, "unknown expectation")
-            request.expects = request.chunked or request.length > 0
+            _set_length(request, self._options.body_limit)
+        if "HTTP_EXPECT" in environ:
+            _set_expects(request)
+        return request
 
-    def _set_length(self, request: Request) -> None:
-        text = request.environ["CONTENT_LENGTH"]
-        if not (text.isascii() and text.isdigit() and len(text) < 19):
-            raise Refused(400, "malformed Content-Length")
-        request.length = int(text)
-        if self._options.body_limit and request.length > self._options.body_limit:
-            raise Refused(413, "the body is too long")
+    def _read(self, fields: list[str], environ: dict[str, Any]) -> None:
+        """Write fields into an environ."""
+        if len(fields) > MOST_HEADERS:
+            raise Refused(431, "too many headers")
+        known = self._fields.get
+        for line in fields:
+            key, text = known(line) or self._learn_field(line)
+            if key is None:
+                continue
+            if key not in environ:
+                environ[key] = text
+            elif key in _ONLY_ONCE:
+                raise Refused(400, f"{key} is given more than once")
+            else:
+                environ[key] += ("; " if key == "HTTP_COOKIE" else ",") + text
+
+    def _learn_line(self, text: str) -> RequestLine:
+        if len(text) > self._options.request_line_limit:
+            raise Refused(414, "the request line is too long")
+        raw = text.encode("latin-1")
+        if _REQUEST_LINE.fullmatch(raw) is None:
+            raise _bad_line(raw)
+        method, uri, version = text.split(" ")
+        if not _METHODS.fullmatch(method):
+            raise Refused(501, "unknown method")
+        path, query, host = target.parse(method, uri)
+        environ = {
+            "REQUEST_METHOD": method,
+            "RAW_URI": uri,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "SERVER_PROTOCOL": version,
+        }
+        line = RequestLine(method, version == "HTTP/1.1", host, environ)
+        _keep(self._lines, text, line)
+        return line
+
+    def _learn_field(self, line: str) -> Field:
+        match = _FIELD.fullmatch(line)
+        if match is None:
+            raise Refused(400, "no header field")
+        name, value = match.groups()
+        key = environ_key(name)
+        text = value.strip(" \t")
+        if key == "HTTP_HOST":
+            target.check_host(text)
+        elif key == "HTTP_TRANSFER_ENCODING" and "\t" in value[value.find(text) + len(text) :]:
+            raise Refused(400, "a tab behind Transfer-Encoding, which some take for a part of it")
+        if key is not None and key not in _SECRET:
+            _keep(self._fields, line, (key, text))
+        return key, text
 
 
 def check_partial(start: bytearray, options: Options) -> None:
@@ -165,42 +164,48 @@ def check_partial(start: bytearray, options: Options) -> None:
         raise Refused(400, "a line ends in a bare LF")
 
 
-def _check_lines(head: bytes) -> None:
-    lines = head.count(b"\r\n")
-    if lines - 2 > MOST_HEADERS:
-        raise Refused(431, "too many headers")
-    if head.count(b"\n") != lines or head.count(b"\r") != lines:
-        raise Refused(400, "a line ends in a bare CR or LF")
-    if b"\r\n " in head or b"\r\n\t" in head:
-        raise Refused(400, "a folded line")
-    if len(head.translate(None, _CONTROLS)) != len(head):
-        raise Refused(400, "a control character")
-
-
 def _bad_line(line: bytes) -> Refused:
     if _FOREIGN_VERSION.fullmatch(line):
         return Refused(505, "HTTP/1.1 is spoken here")
     return Refused(400, "malformed request line")
 
 
-def _bad_coding(coding: str) -> Refused:
-    codings = [item.strip(" \t").lower() for item in coding.split(",")]
-    # Where `chunked` is not the last coding, or comes twice, nobody can tell where the body ends.
-    framed = "chunked" not in codings[:-1] and all(codings)
-    # llhttp stops at a repeated field before it is joined to the first, so a lone `chunked` is none either.
-    return Refused(501 if framed and codings != ["chunked"] else 400, "unsupported or malformed Transfer-Encoding")
+def _keep(known: dict[str, T], line: str, meaning: T) -> None:
+    if len(line) <= _LONGEST_KNOWN:
+        if len(known) >= _MOST_KNOWN:
+            known.clear()
+        known[line] = meaning
+
+
+def _set_connection(request: Request) -> None:
+    options = {item.strip(" \t").lower() for item in request.environ["HTTP_CONNECTION"].split(",")}
+    request.keep_alive = "close" not in options and (request.http11 or "keep-alive" in options)
+    request.upgrades = "upgrade" in options and request.http11 and "HTTP_UPGRADE" in request.environ
 
 
 def _set_chunked(request: Request) -> None:
-    coding = request.environ["HTTP_TRANSFER_ENCODING"]
+    codings = [item.strip(" \t").lower() for item in request.environ["HTTP_TRANSFER_ENCODING"].split(",")]
+    # Where `chunked` is not the last coding, or comes twice, nobody can tell where the body ends.
+    if "chunked" in codings[:-1] or not all(codings):
+        raise Refused(400, "malformed Transfer-Encoding")
+    if codings != ["chunked"]:
+        raise Refused(501, "unsupported Transfer-Encoding")
     if not request.http11 or "CONTENT_LENGTH" in request.environ:
         raise Refused(400, "Transfer-Encoding beside Content-Length, or in HTTP/1.0")
-    if coding.lower() != "chunked":
-        raise _bad_coding(coding)
     request.chunked = True
 
 
-def _set_connection(request: Request, connection: str) -> None:
-    options = {item.strip(" \t").lower() for item in connection.split(",")}
-    request.keep_alive = "close" not in options and (request.http11 or "keep-alive" in options)
-    request.upgrades = "upgrade" in options and request.http11 and "HTTP_UPGRADE" in request.environ
+def _set_length(request: Request, limit: int) -> None:
+    text = request.environ["CONTENT_LENGTH"]
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Refused(400, "malformed Content-Length")
+    request.length = int(text)
+    if limit and request.length > limit:
+        raise Refused(413, "the body is too long")
+
+
+def _set_expects(request: Request) -> None:
+    if request.http11:
+        if request.environ["HTTP_EXPECT"].lower() != "100-continue":
+            raise Refused(417, "unknown expectation")
+        request.expects = request.chunked or request.length > 0

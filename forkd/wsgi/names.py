@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 _MOST = 1024  # names kept; real traffic has a few dozen
-_LONGEST = 128  # bytes of one that is kept
+_LONGEST = 128  # characters of one that is kept
 
 # A proxy's `HTTP_PROXY` variable would be taken for this process's own (CVE-2016-5385).
-_DROPPED = {b"proxy"}
-_PLAIN = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+_DROPPED = {"PROXY"}
+_PLAIN = {"CONTENT_TYPE", "CONTENT_LENGTH"}
 
-_keys: dict[bytes, str | None] = {}
+_keys: dict[str, str | None] = {}
 
 
-def environ_key(name: bytes) -> str | None:
+def environ_key(name: str) -> str | None:
     """Return the environ's key of a header, or None for one that must not reach the application.
 
     `X_Forwarded_For` and `X-Forwarded-For` would get the same key, so that a client could forge what a proxy in
@@ -24,13 +24,12 @@ def environ_key(name: bytes) -> str | None:
         return _learn(name)
 
 
-def _learn(name: bytes) -> str | None:
-    lower = name.lower()
-    key: str | None
-    if b"_" in lower or lower in _DROPPED:
+def _learn(name: str) -> str | None:
+    key: str | None = name.upper().replace("-", "_")
+    if "_" in name or key in _DROPPED:
         key = None
-    else:
-        key = _PLAIN.get(lower) or "HTTP_" + lower.decode("latin-1").upper().replace("-", "_")
+    elif key not in _PLAIN:
+        key = f"HTTP_{key}"
     if len(_keys) < _MOST and len(name) <= _LONGEST:
         _keys[name] = key
     return key

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from _socket import AF_INET6, inet_pton
-from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -50,7 +49,6 @@ def check_host(host: str) -> None:
         raise Refused(400, "malformed Host")
 
 
-@lru_cache(1024)
 def _is_host(host: str) -> bool:
     match = _HOST.fullmatch(host)
     if match is None:

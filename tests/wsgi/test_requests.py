@@ -63,7 +63,7 @@ def test_headers_that_could_be_mistaken_are_dropped(client, name):
     "option", ["Connection: close", "Proxy-Connection: close", "Connection: upgrade\r\nUpgrade: x"]
 )
 def test_what_a_client_says_of_its_connection_is_of_no_other(served, client, option):
-    """llhttp is used for one connection after another, and takes some words for the end of its own."""
+    """One parser reads the heads of all connections."""
     for _ in range(3):
         served.get("/hello", *option.split("\r\n"))
         assert client.get("/hello").status == 200

@@ -24,7 +24,7 @@ CHUNK_LINE_LIMIT = 1024
 MOST_EXCESS = 16384
 HOST_LIMIT = 1024
 
-# Of those that llhttp knows.
+# Registered ones, and a few that are in use.
 METHODS = frozenset(
     b"ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY OPTIONS "
     b"PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNLINK UNLOCK "
@@ -172,7 +172,7 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
     require(colon and is_token(name) and TEXT.issuperset(value))
     stripped = value.strip(b" \t")
     if name.lower() == b"transfer-encoding":
-        # Legal, but llhttp refuses a tab there, and so does the server: it is a known disguise.
+        # A tab there is legal, but the server refuses it: it is a known disguise.
         require(b"\t" not in value[value.find(stripped) + len(stripped) :])
     return name.lower(), stripped
 
