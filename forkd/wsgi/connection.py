@@ -155,7 +155,9 @@ class Connection:
             raise self._lost(str(error), len(data)) from error
         if sent != len(data):
             self._send_rest(memoryview(data)[sent:])
-        self.pace(len(data))
+        self.moved += len(data)
+        if self.moved > _STREAK:
+            self.pace(0)
 
     def send_file(self, file: int, start: int, size: int) -> int:
         """Hand `size` bytes of a file, by its descriptor, to the kernel; return how many there were. Not with TLS."""

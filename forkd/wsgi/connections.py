@@ -57,12 +57,12 @@ class Connections:
         """Take in a connection that was just accepted."""
         self._open.add(conn)
 
-    def keep(self, conn: Connection) -> None:
-        """Let a connection wait for its next request."""
+    def keep(self, conn: Connection, now: float) -> None:
+        """Let a connection wait for its next request, from a monotonic instant on."""
         if conn.tls is not None and not self.go_on(conn):
             return
         conn.buffer = conn.buffer or None  # what it may hold are blank lines
-        conn.deadline = time.monotonic() + self._keepalive
+        conn.deadline = now + self._keepalive
         conn.state = IDLE
         self._loop.watch(conn)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import time
 from email.utils import formatdate
-from typing import NamedTuple
 
-_MOST = 512  # status lines and header names kept
+from forkd.wsgi.known import keep
+
 _STATUS = re.compile(r"[1-9][0-9]{2}( [\t -~\x80-\xff]*)?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CONTROLS = bytes({*range(0x20), 0x7F} - {*b"\t\r\n"})
+_CONTROLS = bytes({*range(0x20), 0x7F} - {*b"\t"})
 # What belongs to the connection, not to the application (PEP 3333, "Other HTTP Features").
 _HOP_BY_HOP = {
     "keep-alive",
@@ -22,19 +22,13 @@ _HOP_BY_HOP = {
     "upgrade",
 }
 _NOTABLE = {"content-length", "connection", "date", "server"}
+_SECRET = {"set-cookie"}  # not kept longer than it has to be
+
+Known = tuple[bytes, "str | None", int]
+Fields = tuple[bytes, "int | None", bool, bool, bool]
 
 _lines: dict[str, tuple[int, bytes]] = {}
-_names: dict[str, tuple[str, str | None]] = {}
-
-
-class Fields(NamedTuple):
-    """An application's header fields: those that are sent as they are, and what the server must know of all."""
-
-    block: bytes
-    length: int | None
-    close: bool
-    dated: bool
-    named: bool
+_known: dict[tuple[str, str], Known] = {}
 
 
 class Clock:
@@ -44,20 +38,19 @@ class Clock:
         self._second = 0
         self._block = b""
 
-    def block(self, given: Fields) -> bytes:
+    def block(self, *, dated: bool = False, named: bool = False) -> bytes:
         """Return the fields that the application has not given itself."""
         now = int(time.time())
         if now != self._second:
             self._block = f"Date: {formatdate(now, usegmt=True)}\r\nServer: forkd\r\n".encode()
             self._second = now
-        if not (given.dated or given.named):
+        if not (dated or named):
             return self._block
         date, server, _ = self._block.split(b"\r\n")
-        return (b"" if given.dated else date + b"\r\n") + (b"" if given.named else server + b"\r\n")
+        return (b"" if dated else date + b"\r\n") + (b"" if named else server + b"\r\n")
 
 
 CLOCK = Clock()
-NO_FIELDS = Fields(b"", None, close=True, dated=False, named=False)
 
 
 def status_line(status: str) -> tuple[int, bytes]:
@@ -75,60 +68,78 @@ def _learn_status(status: str) -> tuple[int, bytes]:
     if code < 200:
         raise ValueError(f"an application cannot answer with the interim status {status!r}")
     line = code, f"HTTP/1.1 {status if len(status) > 3 else status + ' '}\r\n".encode("latin-1")
-    if len(_lines) < _MOST:
-        _lines[status] = line
+    keep(_lines, status, len(status), line)
     return line
 
 
 def fields(headers: list[tuple[str, str]]) -> Fields:
-    """Return the fields as they are sent; raise `ValueError` or `TypeError` for what PEP 3333 and HTTP forbid."""
-    lines: list[str] = []
+    """Return the fields as they are sent, and what the server must know of them: Content-Length, Connection, others.
+
+    That is the length, whether it closes the connection, and whether Date and Server are given. Raise `ValueError` or
+    `TypeError` for what PEP 3333 and HTTP forbid.
+    """
+    lines = []
     length: int | None = None
     close = dated = named = False
-    for name, value in headers:
+    for field in headers:
         try:
-            prefix, notable = _names[name]
-        except KeyError:
-            prefix, notable = _learn_name(name)
-        if notable is None:
-            lines += (prefix, value, "\r\n")
-        elif notable == "connection":
-            close = close or "close" in value.lower()
-        elif notable == "content-length":
-            length = _length(value, length)
-        else:
+            line, notable, number = _known[field]
+        except (KeyError, TypeError):
+            line, notable, number = _learn(field)
+        if notable == "connection":
+            close = close or number > 0
+            continue
+        if notable == "content-length":
+            if length is not None:
+                _check_same(number, length)
+                continue
+            length = number
+        elif notable is not None:
             dated = dated or notable == "date"
             named = named or notable == "server"
-            lines += (prefix, value, "\r\n")
-    return Fields(_checked("".join(lines), len(lines) // 3), length, close, dated, named)
+        lines.append(line)
+    return b"".join(lines), length, close, dated, named
 
 
-def _checked(text: str, lines: int) -> bytes:
-    block = text.encode("latin-1")
-    if (
-        block.count(b"\n") != lines
-        or block.count(b"\r") != lines
-        or len(block.translate(None, _CONTROLS)) != len(block)
-    ):
-        raise ValueError("a response header has a line end or a control character in it")
-    return block
+def _check_same(length: int, other: int) -> None:
+    if length != other:
+        raise ValueError("two different lengths in Content-Length")
 
 
-def _learn_name(name: str) -> tuple[str, str | None]:
+def _learn(field: tuple[str, str]) -> Known:
+    """Return the line of a field, its name in lower case if that is notable, and what its value means then."""
+    name, value = field
     if type(name) is not str or not _TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} is no header name")
     lower = name.lower()
     if lower in _HOP_BY_HOP:
         raise ValueError(f"{name} is for the server to say, not for the application")
-    entry = f"{name}: ", lower if lower in _NOTABLE else None
-    if len(_names) < _MOST:
-        _names[name] = entry
-    return entry
+    line = _line(name, value)
+    number = 0
+    if lower == "content-length":
+        number = _length(value)
+        line = length_line(number)
+    elif lower == "connection":
+        number = "close" in value.lower()
+    found = line, lower if lower in _NOTABLE else None, number
+    if lower not in _SECRET and type(value) is str:
+        keep(_known, (name, value), len(line), found)
+    return found
 
 
-def _length(value: str, known: int | None) -> int:
+def _line(name: str, value: str) -> bytes:
+    text = (name + ": " + value).encode("latin-1")
+    if len(text.translate(None, _CONTROLS)) != len(text):
+        raise ValueError(f"the response header {name} has a line end or a control character in it")
+    return text + b"\r\n"
+
+
+def length_line(length: int) -> bytes:
+    """Return the field that tells a length."""
+    return b"Content-Length: %d\r\n" % length
+
+
+def _length(value: str) -> int:
     if not (value.isascii() and value.isdigit()):
         raise ValueError(f"malformed Content-Length {value!r}")
-    if known is not None and int(value) != known:
-        raise ValueError("two different lengths in Content-Length")
     return int(value)

@@ -14,7 +14,7 @@ from forkd.scoreboard import Board
 from forkd.threadgroup import Stopped
 from forkd.wsgi.body import body_of
 from forkd.wsgi.client_socket import ClientSocket
-from forkd.wsgi.fields import CLOCK, NO_FIELDS
+from forkd.wsgi.fields import CLOCK
 from forkd.wsgi.refusal import BodyRefused, ClientGone, page, text
 from forkd.wsgi.response import DISCARDED, Response
 from forkd.wsgi.upgrade import Upgrade
@@ -82,19 +82,19 @@ class Handler:
         try:
             ending, failed = self._run(conn, request, response)
         finally:
-            seconds = time.monotonic() - began
-            row.finished(seconds, failed)
+            now = time.monotonic()
+            row.finished(now - began, failed)
             if overruns is not None:
                 overruns.end(number)
             if self._access_log is not None and not conn.private:
                 whole = ending != _CUT and (response.begun or not failed)
-                self._access_log.served(request, response, began, seconds, failed=not whole)
+                self._access_log.served(request, response, began, now - began, failed=not whole)
             if upgrade is not None and upgrade.finish():
                 ending = _CUT if conn.gone else _CLOSE
             if ending == _KEEP and conn.buffer:
                 self._loop.call(self._resume, conn)
             elif ending == _KEEP:
-                self._connections.keep(conn)
+                self._connections.keep(conn, now)
             elif ending == _CUT:
                 self._cut(conn, response)
             else:
@@ -112,7 +112,13 @@ class Handler:
     def _run(self, conn: Connection, request: Request, response: Response) -> tuple[int, bool]:
         """Return what becomes of the connection, and whether the application failed."""
         try:
-            self._respond(request, response)
+            result = self._app(request.environ, response.start)
+            try:
+                response.send(result)
+            finally:
+                close = getattr(result, "close", None)
+                if close is not None:
+                    close()
         except (Stopped, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 -- eventlet.Timeout is one, and sys.exit() must not end a worker
@@ -123,15 +129,6 @@ class Handler:
         body = response.body
         keep = response.keep_alive and (body.finished or body.discard(DISCARDED))
         return _KEEP if keep else _CLOSE, response.code >= 500
-
-    def _respond(self, request: Request, response: Response) -> None:
-        result = self._app(request.environ, response.start)
-        try:
-            response.send(result)
-        finally:
-            close = getattr(result, "close", None)
-            if close is not None:
-                close()
 
     def _explain(
         self, conn: Connection, request: Request, response: Response, error: BaseException
@@ -152,7 +149,7 @@ class Handler:
             return _CUT, True
         status = refusal.status if isinstance(refusal, BodyRefused) else 500
         try:
-            conn.send(page(status, CLOCK.block(NO_FIELDS)))
+            conn.send(page(status, CLOCK.block()))
         except ClientGone:
             return _CUT, True
         response.code, response.sent = status, len(text(status))

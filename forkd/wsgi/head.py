@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forkd.wsgi import target
+from forkd.wsgi.known import keep
 from forkd.wsgi.names import environ_key
 from forkd.wsgi.refusal import Refused
 
@@ -13,12 +14,9 @@ if TYPE_CHECKING:
     from forkd.wsgi.options import Options
 
     Field = tuple[str | None, str]
-    T = TypeVar("T")
 
 MOST_HEADERS = 100
 
-_MOST_KNOWN = 1024  # lines of each kind
-_LONGEST_KNOWN = 256  # characters of one, so that they take no more memory than that
 _SECRET = {"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_PROXY_AUTHORIZATION"}  # not kept longer than they have to be
 
 # Stricter than RFC 9112 has to be: single spaces, no fragment, no bytes outside ASCII, and the two versions we speak.
@@ -63,8 +61,7 @@ class Request:
 class HeadParser:
     """Parses one whole head after another, for one thread.
 
-    Most lines of most heads have come before, and what is known of one needs no second look. When too many are known,
-    all are forgotten: no client can make it grow, or keep it from learning what others send.
+    Most lines of most heads have come before, and what is known of one needs no second look.
     """
 
     def __init__(self, options: Options) -> None:
@@ -130,7 +127,7 @@ class HeadParser:
             "SERVER_PROTOCOL": version,
         }
         line = RequestLine(method, version == "HTTP/1.1", host, environ)
-        _keep(self._lines, text, line)
+        keep(self._lines, text, len(text), line)
         return line
 
     def _learn_field(self, line: str) -> Field:
@@ -145,7 +142,7 @@ class HeadParser:
         elif key == "HTTP_TRANSFER_ENCODING" and "\t" in value[value.find(text) + len(text) :]:
             raise Refused(400, "a tab behind Transfer-Encoding, which some take for a part of it")
         if key is not None and key not in _SECRET:
-            _keep(self._fields, line, (key, text))
+            keep(self._fields, line, len(line), (key, text))
         return key, text
 
 
@@ -168,13 +165,6 @@ def _bad_line(line: bytes) -> Refused:
     if _FOREIGN_VERSION.fullmatch(line):
         return Refused(505, "HTTP/1.1 is spoken here")
     return Refused(400, "malformed request line")
-
-
-def _keep(known: dict[str, T], line: str, meaning: T) -> None:
-    if len(line) <= _LONGEST_KNOWN:
-        if len(known) >= _MOST_KNOWN:
-            known.clear()
-        known[line] = meaning
 
 
 def _set_connection(request: Request) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from forkd.wsgi import proxy
 from forkd.wsgi.connection import BUSY, HEAD, IDLE, LINGER, PREFACE, RECEIVE_SIZE
-from forkd.wsgi.fields import CLOCK, NO_FIELDS
+from forkd.wsgi.fields import CLOCK
 from forkd.wsgi.forwarded import Proxies
 from forkd.wsgi.head import HeadParser, check_partial
 from forkd.wsgi.refusal import Refused, TlsFailed, page
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("forkd.wsgi")
 
+_CR = 0x0D
 _EMPTY_LINE = b"\r\n\r\n"
 # Before a request line: RFC 9112, section 2.2. Some clients send one behind a body that nobody told them to end so.
 _BLANK_LINES = re.compile(rb"(?:\r\n)*(?:\r\Z)?")
@@ -48,6 +49,7 @@ class Intake:
         self._access_log = access_log
         self._engine = engine
         self._header_timeout = options.header_timeout or math.inf
+        self._header_limit = options.header_limit
         self._options = options
         self._parser = HeadParser(options)
 
@@ -115,7 +117,8 @@ class Intake:
         if conn.state == PREFACE:
             return self._introduce(conn, data)
         # Nearly always a packet is a whole head, and nothing else.
-        if conn.buffer is None and data[-4:] == _EMPTY_LINE and _is_one_head(data, self._options.header_limit):
+        one = 4 <= data.find(_EMPTY_LINE) + 4 == len(data) <= self._header_limit
+        if one and conn.buffer is None and data[0] != _CR:
             return self._begin(conn, data)
         conn.buffer = conn.buffer or bytearray()
         conn.buffer += data
@@ -149,7 +152,7 @@ class Intake:
             return self._stay_idle(conn)
         del buffer[:blank]
         end = buffer.find(_EMPTY_LINE) + 4
-        if 4 <= end <= self._options.header_limit:
+        if 4 <= end <= self._header_limit:
             head = bytes(buffer[:end])
             del buffer[:end]
             return self._begin(conn, head)
@@ -166,7 +169,7 @@ class Intake:
         """Go on waiting for a request, with blank lines in the buffer; return whether to watch the connection."""
         if conn.state != BUSY:
             return True
-        self.connections.keep(conn)
+        self.connections.keep(conn, time.monotonic())
         return False
 
     def _begin(self, conn: Connection, head: bytes) -> bool:
@@ -204,14 +207,10 @@ class Intake:
     def _refuse(self, conn: Connection, status: int, start: bytes | bytearray | None) -> bool:
         """Answer a head, or its start, with an error of ours, and no more requests; return whether to watch on."""
         with suppress(OSError):  # a client that takes not even this gets nothing
-            conn.sock.send(page(status, CLOCK.block(NO_FIELDS)))
+            conn.sock.send(page(status, CLOCK.block()))
         if self._access_log is not None and not conn.private:
             self._access_log.refused(conn, status, start or b"")
         return self.connections.linger(conn)
-
-
-def _is_one_head(data: bytes, limit: int) -> bool:
-    return data.find(_EMPTY_LINE) == len(data) - 4 and len(data) <= limit and data[0] != 0x0D
 
 
 def _set_peer(conn: Connection, header: proxy.Header, proxies: Proxies) -> None:

@@ -1,9 +1,8 @@
-"""Header names, and what they are called in an environ; learned once, bounded, so that no client can make it grow."""
+"""Header names, and what they are called in an environ."""
 
 from __future__ import annotations
 
-_MOST = 1024  # names kept; real traffic has a few dozen
-_LONGEST = 128  # characters of one that is kept
+from forkd.wsgi.known import keep
 
 # A proxy's `HTTP_PROXY` variable would be taken for this process's own (CVE-2016-5385).
 _DROPPED = {"PROXY"}
@@ -30,6 +29,5 @@ def _learn(name: str) -> str | None:
         key = None
     elif key not in _PLAIN:
         key = f"HTTP_{key}"
-    if len(_keys) < _MOST and len(name) <= _LONGEST:
-        _keys[name] = key
+    keep(_keys, name, len(name), key)
     return key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from forkd.wsgi.fields import CLOCK, fields, status_line
+from forkd.wsgi.fields import CLOCK, fields, length_line, status_line
 from forkd.wsgi.wrapper import FileWrapper
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Response:
         self._connections = connections
         self._request = request
         self.body = body
-        self._status: str | None = None
+        self._status: tuple[int, bytes] | None = None
         self._headers: list[tuple[str, str]] = []
         self._chunked = False
         self._mute = False  # no body may be sent: HEAD, 204, 304
@@ -79,8 +79,7 @@ class Response:
                 exc_info = None  # a traceback that is kept would hold its frames
         elif self._status is not None:
             raise AssertionError("start_response was called a second time without exc_info")
-        status_line(status)
-        self._status = status
+        self._status = status_line(status)
         self._headers = headers
         return self.write
 
@@ -100,7 +99,10 @@ class Response:
                     break
             if not self.begun:
                 self._begin(b"", 0)
-        self._end()
+        if self._chunked:
+            self._conn.send(b"0\r\n\r\n")
+        elif self._left:
+            self.truncated = True
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body before returning; also what `start_response` returns."""
@@ -131,36 +133,36 @@ class Response:
             raise AssertionError("the application did not call start_response")
         if self.body.failure is not None:
             raise self.body.failure  # what the application made of half a request is of no use
-        code, line = status_line(self._status)
-        given = fields(self._headers)
-        self._mute = self._request.method == "HEAD" or code in (204, 304)
-        framing = self._frame(given.length, known, code)
-        if given.close or not self._connections.keeps or self._must_close():
+        code, line = self._status
+        block, declared, close, dated, named = fields(self._headers)
+        if self._request.method == "HEAD" or code in (204, 304):
+            self._mute, data = True, b""
+            block, framing = _without_body(code, block, declared, known)
+        elif declared is not None:
+            self._left, framing = declared, b""
+        elif known is not None:
+            self._left, framing = known, length_line(known)
+        else:
+            framing = self._frame_as_it_comes()
+        body = self.body
+        if not body.finished:
+            body.answered = True
+            close = close or self._must_close()
+        if close or not self._connections.keeps:
             self.keep_alive = False
-        connection = self._connection_field()
-        head = b"".join((line, CLOCK.block(given), given.block, framing, connection, b"\r\n"))
-        self.body.answered = True
         self.begun = True
-        first = b"" if self._mute or not data else self._framed(data)
+        head = line, CLOCK.block(dated=dated, named=named), block, framing, self._end_of_head()
+        first = self._framed(data) if data else b""
         if len(first) <= _COPIED:
-            head, first = head + first, b""
-        self._conn.send(head)
-        self.code = code
-        if first:
+            self._conn.send(b"".join((*head, first)))
+            self.code = code
+        else:
+            self._conn.send(b"".join(head))
+            self.code = code
             self._conn.send(first)
 
-    def _frame(self, declared: int | None, known: int | None, code: int) -> bytes:
-        """Decide how the client learns where the body ends; return the field that says so."""
-        length = declared if declared is not None else known
-        if code == 204:
-            return b""
-        if self._mute:
-            # An empty answer to HEAD is no statement about what GET would give.
-            told = declared if code == 304 or declared is not None else known or None
-            return b"" if told is None else b"Content-Length: %d\r\n" % told
-        if length is not None:
-            self._left = length
-            return b"Content-Length: %d\r\n" % length
+    def _frame_as_it_comes(self) -> bytes:
+        """Have a body sent whose length nobody knows; return the field that says how."""
         if self._request.http11:
             self._chunked = True
             return b"Transfer-Encoding: chunked\r\n"
@@ -171,12 +173,12 @@ class Response:
     def _must_close(self) -> bool:
         """Return whether too much of the request's body is unread to keep the connection; better said than done."""
         body = self.body
-        return not body.finished and (body.unsolicited or body.failure is not None or body.longer_than(DISCARDED))
+        return body.unsolicited or body.failure is not None or body.longer_than(DISCARDED)
 
-    def _connection_field(self) -> bytes:
+    def _end_of_head(self) -> bytes:
         if not self.keep_alive:
-            return b"Connection: close\r\n"
-        return b"" if self._request.http11 else b"Connection: keep-alive\r\n"
+            return b"Connection: close\r\n\r\n"
+        return b"\r\n" if self._request.http11 else b"Connection: keep-alive\r\n\r\n"
 
     def _framed(self, data: bytes) -> bytes:
         if self._left is not None:
@@ -187,8 +189,10 @@ class Response:
         self.sent += len(data)
         return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
 
-    def _end(self) -> None:
-        if self._chunked:
-            self._conn.send(b"0\r\n\r\n")
-        elif self._left:
-            self.truncated = True
+
+def _without_body(code: int, block: bytes, declared: int | None, known: int | None) -> tuple[bytes, bytes]:
+    """Return the fields of a response that has no body, and the one that tells how long it would be."""
+    if code == 204 and declared is not None:
+        return block.replace(length_line(declared), b""), b""
+    # An empty answer to HEAD is no statement about what GET would give.
+    return block, length_line(known) if known and declared is None and code not in (204, 304) else b""

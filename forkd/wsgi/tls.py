@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from forkd import tls_context
 from forkd.errors import ForkdError
 from forkd.wsgi.connection import RECEIVE_SIZE
-from forkd.wsgi.fields import CLOCK, NO_FIELDS
+from forkd.wsgi.fields import CLOCK
 from forkd.wsgi.refusal import TlsFailed, page
 from forkd.wsgi.tls_codec import Codec
 
@@ -159,7 +159,7 @@ class TlsSocket:
         if not received:
             raise ConnectionError("the connection ended, and nobody said that it would")
         if not self._begun and received[:1].isupper():
-            self._unsent = memoryview(page(400, CLOCK.block(NO_FIELDS), _PLAIN))
+            self._unsent = memoryview(page(400, CLOCK.block(), _PLAIN))
             raise TlsFailed("it speaks plain HTTP")
         self._begun = True
         return received
