@@ -24,10 +24,40 @@ _log = logging.getLogger("forkd.crews")
 
 _QUICK = 0.001  # seconds of the processor that items may take on average
 _RARELY = 4  # one item in so many may wait for something
-_MOST_WAITS = 4.0  # beyond what is rare, until the lane is closed for them
-_STALL = 0.005  # seconds after which an item that is still served holds up the others: twice that at most
+_MOST_COMPUTED, _MOST_WAITS = 0.005, 4.0  # beyond that, until the lane is closed for them
+_STALL = 0.004  # seconds after which an item that is still served may hold up the others: twice that at most
+_GRACE = 0.001  # seconds between looks at whether it does
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds for which the lane is closed, each time twice as long
 _PROVEN = 2000  # quick items in a row after which a pause is a short one again
+
+
+class _Gate:
+    """Closed for a while when items have not been quick of late, each time for longer, until many in a row are."""
+
+    def __init__(self) -> None:
+        self.closed_until = 0.0
+        self._pause = _SHORTEST_PAUSE
+        self._proven = 0
+        self._computed = self._waits = 0.0
+
+    def judge(self, count: int, before: struct_rusage, after: struct_rusage) -> None:
+        """Take account of so many items, served between two looks at what their thread has used."""
+        computed = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        self._computed = max(0.0, self._computed + computed - count * _QUICK)
+        self._waits = max(0.0, self._waits + after.ru_nvcsw - before.ru_nvcsw - count / _RARELY)
+        if self._computed > _MOST_COMPUTED or self._waits > _MOST_WAITS:
+            self.close()
+            return
+        self._proven += count
+        if self._proven > _PROVEN:
+            self._pause = _SHORTEST_PAUSE
+
+    def close(self) -> None:
+        """Close it."""
+        self.closed_until = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        self._proven = 0
+        self._computed = self._waits = 0.0
 
 
 class Lane(Generic[T]):
@@ -49,12 +79,10 @@ class Lane(Generic[T]):
         self._waiting: deque[T] = deque()
         self._term = 0  # a thread of the loop is its thread as long as this is what it was when it began to serve
         self._serving = False
+        self._thread = 0  # the one that serves, as the kernel calls it
         self._progress = 0
         self._bell = group.event()  # which the guard waits for when there is nothing to guard
-        self._closed_until = 0.0
-        self._pause = _SHORTEST_PAUSE
-        self._proven = 0
-        self._waits = 0.0
+        self._gate = _Gate()
 
     def start(self, divert: Callable[[T], object], replace: Callable[[], object]) -> None:
         """Begin to guard: `divert` takes an item for the crew, `replace` has a new thread run the loop."""
@@ -73,6 +101,7 @@ class Lane(Generic[T]):
         """Serve who waits; return whether the calling thread is the loop's still."""
         if not self._waiting:
             return True
+        self._thread = threading.get_native_id()
         term, count, before = self._term, 0, getrusage(RUSAGE_THREAD)
         self._occupy(1)
         try:
@@ -87,12 +116,12 @@ class Lane(Generic[T]):
             self._group.slots.release()
         if self._term != term:
             return False
-        self._judge(count, before, getrusage(RUSAGE_THREAD))
+        self._gate.judge(count, before, getrusage(RUSAGE_THREAD))
         return True
 
     def _open(self) -> bool:
         """Return whether it is open, and its thread's slot taken."""
-        return time.monotonic() >= self._closed_until and self._group.slots.acquire(blocking=False)
+        return time.monotonic() >= self._gate.closed_until and self._group.slots.acquire(blocking=False)
 
     def _occupy(self, change: int) -> None:
         with self._lock:
@@ -112,22 +141,6 @@ class Lane(Generic[T]):
             self._serving = False
             return None
 
-    def _judge(self, count: int, before: struct_rusage, after: struct_rusage) -> None:
-        computed = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        self._waits = max(0.0, self._waits + after.ru_nvcsw - before.ru_nvcsw - count / _RARELY)
-        if computed > _QUICK * count or self._waits > _MOST_WAITS:
-            self._close()
-            return
-        self._proven += count
-        if self._proven > _PROVEN:
-            self._pause = _SHORTEST_PAUSE
-
-    def _close(self) -> None:
-        self._closed_until = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        self._proven = 0
-        self._waits = 0.0
-
     def _guard(self) -> None:
         while True:
             self._bell.wait()
@@ -135,8 +148,26 @@ class Lane(Generic[T]):
             while self._goes_on(seen):
                 seen = self._progress
                 self._group.sleep(_STALL)
-                if seen == self._progress and self._serving:
+                if self._holds_up(seen):
                     self._take_over(seen)
+
+    def _holds_up(self, seen: int) -> bool:
+        """Return whether the item that was being served waits for something, or computes and computes.
+
+        On a busy machine it may be no more than that its thread wants a processor, or the interpreter's lock, which it
+        gets while the guard sleeps. Another thread would get neither sooner.
+        """
+        first = None
+        while self._is_at(seen):
+            now = _ticks(self._thread)
+            first = first or now
+            self._group.sleep(_GRACE)
+            if now is None or first is None or now - first > 1:  # it may have been in the midst of a tick
+                return self._is_at(seen)
+        return False
+
+    def _is_at(self, seen: int) -> bool:
+        return self._serving and self._progress == seen
 
     def _goes_on(self, seen: int) -> bool:
         """Return whether the lane is in use; if not, have the next use of it ring."""
@@ -149,11 +180,11 @@ class Lane(Generic[T]):
     def _take_over(self, seen: int) -> None:
         """Give the loop to another thread, and its requests to the crew, unless the one it is at has just ended."""
         with self._lock:
-            if not self._serving or self._progress != seen:
+            if not self._is_at(seen):
                 return
             self._term += 1
             self._serving = False
-            self._close()
+            self._gate.close()
             left, self._waiting = self._waiting, deque[T]()
         while not self._replaced():  # the thread that has lost the loop ends with its request, so there will be one
             self._group.sleep(_STALL)
@@ -167,3 +198,13 @@ class Lane(Generic[T]):
             _log.warning("an item holds up the others: %s", error)
             return False
         return True
+
+
+def _ticks(thread: int) -> int | None:
+    """Return the processor time of a thread, in clock ticks, if it runs or would if it could; see proc_pid_stat(5)."""
+    try:
+        with open(f"/proc/self/task/{thread}/stat") as file:
+            state, *numbers = file.read().rpartition(") ")[2].split()
+    except OSError:  # it has ended
+        return None
+    return int(numbers[10]) + int(numbers[11]) if state == "R" else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from forkd import threadgroup
+from forkd.crews import lane
 from forkd.crews.lane import Lane
 from forkd.errors import ForkdError
 from tests.waiting import until
@@ -88,6 +90,34 @@ def test_one_that_takes_long_loses_the_loop_and_the_others_go_elsewhere(loop_of)
     assert loop.free_slots == 4
 
 
+def test_one_that_computes_and_computes_loses_the_loop(loop_of):
+    replaced = threading.Event()
+
+    def compute(_):
+        while not replaced.is_set():
+            pass
+
+    loop = loop_of(compute, replaced)
+    loop.admit(1)
+    assert not loop.lane.serve()
+
+
+def test_one_that_only_wants_a_processor_keeps_it_however_long_that_takes(loop_of, monkeypatch):
+    replaced = threading.Event()
+    looks = []
+
+    def ticks(_):
+        looks.append(replaced.is_set())
+        return 7 if len(looks) < 50 else None
+
+    monkeypatch.setattr(lane, "_ticks", ticks)
+    loop = loop_of(lambda _: replaced.wait(30), replaced)
+    loop.admit(1)
+    assert not loop.lane.serve()
+    assert len(looks) == 50
+    assert not any(looks)
+
+
 def test_it_opens_again(loop_of):
     replaced = threading.Event()
     loop = loop_of(lambda _: replaced.wait(30), replaced)
@@ -106,6 +136,24 @@ def test_who_waits_again_and_again_goes_elsewhere(loop_of):
         assert loop.lane.serve()
     else:
         pytest.fail("still open")
+
+
+@pytest.mark.parametrize(("slow", "served"), [(1, 100), (100, 6)])
+def test_who_computes_again_and_again_goes_elsewhere_and_once_is_no_harm(loop_of, slow, served):
+    count = 0
+
+    def serve(_):
+        nonlocal count
+        count += 1
+        end = time.thread_time() + (0.003 if count <= slow else 0.0)
+        while time.thread_time() < end:
+            pass
+
+    loop = loop_of(serve)
+    while count < 100 and loop.admit(1) == [True]:
+        assert loop.lane.serve()
+    assert count <= served
+    assert (count == 100) == (slow == 1)
 
 
 def test_it_takes_no_more_threads_than_there_may_be(loop_of):
