@@ -61,6 +61,7 @@ static struct sockaddr_in address = {.sin_family = AF_INET};
 static int64_t first, last, timeout; /* the span that counts, and the longest latency */
 static bool keep;
 static long errors[ERRORS];
+static long answers; /* all, also those before and after the time that counts */
 static const char *error_names[ERRORS] = {"not connected", "cut off", "not 200", "of a wrong length", "timed out"};
 
 static int64_t now(void) {
@@ -184,6 +185,7 @@ static void answered(struct client *client) {
         give_up(client, WRONG);
         return;
     }
+    answers++;
     if (counts(client, time))
         note(client, time - client->began);
     if (time >= first && time < last)
@@ -361,7 +363,7 @@ static void report(void) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     double cpu = usage.ru_utime.tv_sec + usage.ru_stime.tv_sec + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-    printf("{\"cpu\": %.3f, \"failures\": {", cpu);
+    printf("{\"cpu\": %.3f, \"answers\": %ld, \"failures\": {", cpu, answers);
     for (int error = 0; error < ERRORS; error++)
         printf("%s\"%s\": %ld", error ? ", " : "", error_names[error], errors[error]);
     printf("}, \"kinds\": [");

@@ -36,11 +36,15 @@ class Latencies(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of a load: answers per second, latencies by request, failures by kind, its own processor time."""
+    """What came of a load: answers per second, latencies by request, failures by kind, all answers, its processor time.
+
+    `answers` are also those before the time that counts.
+    """
 
     rate: float
     kinds: list[Latencies]
     failures: dict[str, int]
+    answers: int
     cpu: float
 
 
@@ -66,7 +70,8 @@ class Load:
         command = [self._program, *map(str, words)]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         kinds = [_latencies(kind) for kind in found["kinds"]]
-        return Result(sum(kind.answered for kind in kinds) / seconds, kinds, found["failures"], found["cpu"])
+        rate = sum(kind.answered for kind in kinds) / seconds
+        return Result(rate, kinds, found["failures"], found["answers"], found["cpu"])
 
 
 def _latencies(kind: dict[str, int]) -> Latencies:

@@ -5,20 +5,22 @@ BENCH_CASES and BENCH_PEERS, words of names, measure less; BENCH_SECONDS and BEN
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import statistics
 import sys
 import time
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import psutil
 
 from bench import figures, kept, peers, servers
 from bench.cases import CASES, Case
-from bench.load import Load
+from bench.load import Load, Result
 
 if TYPE_CHECKING:
-    from bench.load import Result
     from bench.peers import Peer
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "2"))  # of each load
@@ -43,9 +45,27 @@ def measure() -> None:
         kept.measure([peer for peer in servers.with_many_connections(kept.MANY + 100) if _chosen("PEERS", peer.name)])
 
 
+def processor_time(pid: int) -> float:
+    """Return the seconds of the processor that a process and those under it have had; of one that has ended, none."""
+    main = psutil.Process(pid)
+    total = 0.0
+    for process in (main, *main.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
 def _chosen(variable: str, name: str) -> bool:
     words = os.environ.get(f"BENCH_{variable}", "").split()
     return not words or any(word in name for word in words)
+
+
+class Loaded(NamedTuple):
+    """What came of a load, and the processor time in seconds that the server has spent on it."""
+
+    result: Result
+    spent: float
 
 
 class _Session:
@@ -54,7 +74,7 @@ class _Session:
     def __init__(self, chosen: list[Peer]) -> None:
         self._load = Load()
         self._peers = chosen
-        self._found: dict[tuple[str, str], list[Result]] = {}  # by the names of case and server
+        self._found: dict[tuple[str, str], list[Loaded]] = {}  # by the names of case and server
         self._absent: set[tuple[str, str]] = set()  # names of application and server
 
     def load(self, app: str, cases: list[Case]) -> None:
@@ -66,8 +86,10 @@ class _Session:
                 with peers.running(peer, servers.WORKERS, app) as server:
                     time.sleep(SETTLE)
                     for case in cases:
+                        before = processor_time(server.pid)
                         result = self._load.run(server.port, case.requests, case.clients, SECONDS, keep=case.keep)
-                        self._found.setdefault((case.name, peer.name), []).append(result)
+                        spent = processor_time(server.pid) - before
+                        self._found.setdefault((case.name, peer.name), []).append(Loaded(result, spent))
             except (peers.NotServing, FileNotFoundError) as problem:
                 self._absent.add((app, peer.name))
                 print(f"{peer.name} with {app}: {problem}", file=sys.stderr)
@@ -75,19 +97,22 @@ class _Session:
     def show(self, case: Case) -> None:
         """Print the table of a case, and name those who are not in it."""
         found = {peer.name: self._found.get((case.name, peer.name), []) for peer in self._peers}
-        rates = {name: statistics.median(one.rate for one in results) for name, results in found.items() if results}
+        rates = {
+            name: statistics.median(one.result.rate for one in results) for name, results in found.items() if results
+        }
         ours = rates.get(peers.forkd().name)
         rows = [[name, *_cells(found[name], figures.ratio(ours, rate))] for name, rate in rates.items()]
         connections = f"{case.clients:,} connections" if case.keep else f"{case.clients} clients"
         figures.table(
             f"{case.title} ({connections}; {ROUNDS} × {SECONDS:g} s)",
-            ["", "requests/s", "from – to", "forkd is ×", "p50", "p99", "max", "failed"],
+            ["", "requests/s", "from – to", "forkd is ×", "CPU", "p50", "p99", "max", "failed"],
             rows,
         )
         figures.absent(name for name in found if name not in rates)
 
 
-def _cells(results: list[Result], ratio: str) -> list[str]:
+def _cells(loads: list[Loaded], ratio: str) -> list[str]:
+    results = [load.result for load in loads]
     rates = [result.rate for result in results]
     first = [result.kinds[0] for result in results]
     failures = {kind: sum(result.failures[kind] for result in results) for kind in results[0].failures}
@@ -95,6 +120,7 @@ def _cells(results: list[Result], ratio: str) -> list[str]:
         f"{statistics.median(rates):,.0f}",
         f"{min(rates):,.0f} – {max(rates):,.0f}",
         ratio,
+        f"{statistics.median(load.spent / max(1, load.result.answers) for load in loads) * 1e6:,.1f} µs",
         figures.milliseconds(statistics.median(latencies.p50 for latencies in first)),
         figures.milliseconds(statistics.median(latencies.p99 for latencies in first)),
         figures.milliseconds(max(latencies.max for latencies in first)),

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from forkd.wsgi import proxy
-from forkd.wsgi.connection import BUSY, HEAD, IDLE, LINGER, PREFACE, RECEIVE_SIZE
+from forkd.wsgi.connection import BUSY, HEAD, IDLE, LINGER, PREFACE
 from forkd.wsgi.fields import CLOCK
 from forkd.wsgi.forwarded import Proxies
 from forkd.wsgi.head import HeadParser, check_partial
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("forkd.wsgi")
 
+_RECEIVE_SIZE = 16384  # bytes at a time: to make room for more takes longer, and few heads fill it
 _CR = 0x0D
 _EMPTY_LINE = b"\r\n\r\n"
 # Before a request line: RFC 9112, section 2.2. Some clients send one behind a body that nobody told them to end so.
@@ -104,7 +105,7 @@ class Intake:
         if conn.state == LINGER:
             return self.connections.drop_bytes(conn)
         try:
-            data = conn.sock.recv(RECEIVE_SIZE)
+            data = conn.sock.recv(_RECEIVE_SIZE)
         except BlockingIOError:
             return True
         except TlsFailed:
