@@ -93,8 +93,12 @@ class NativeCrew(Crew[T]):
 
     def reader(self) -> NativeReader:
         """As in `Crew`."""
-        self._has_lane = True
         return NativeReader(self._group, self)
+
+    def open_lane(self, replace: Callable[[], object]) -> None:
+        """Have the calling loop's thread serve what is quick, from now on; `replace` as in `Lane`."""
+        self.lane.start(self.enqueue, replace)
+        self._has_lane = True
 
     def _may_wait(self, item: T) -> bool:
         """Return whether an item that found no thread may wait for one; if not, take it back."""
@@ -162,7 +166,7 @@ class NativeReader:
     def start(self) -> None:
         """As in `Reader`."""
         self._group.add_loop(self._run)
-        self._crew.lane.start(self._crew.enqueue, lambda: self._group.add_loop(self._run))
+        self._crew.open_lane(lambda: self._group.add_loop(self._run))
 
     def add(self, fd: int, fn: Callable[[], None]) -> None:
         """As in `Reader`."""

@@ -51,7 +51,7 @@ class NativeLoop(Loop):
         """As in `Loop`."""
         self._reception = reception
         self._group.add_loop(self._run)
-        self._lane.start(self._crew.enqueue, lambda: self._group.add_loop(self._run))
+        self._crew.open_lane(lambda: self._group.add_loop(self._run))
 
     def stop(self) -> None:
         """As in `Loop`."""

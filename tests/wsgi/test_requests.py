@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,16 @@ def test_empty_lines_before_a_request_are_skipped(client):
     client.send(b"\r\n\r\n")
     client.send(b"\r\n" + request("/hello"))
     assert client.answer().status == 200
+
+
+def test_quick_requests_cost_no_thread_beside_those_that_watch(serve):
+    served = serve()
+
+    def threads() -> int:
+        return len(os.listdir(f"/proc/{served.pid}/task"))
+
+    before = threads()
+    with served.client() as client:
+        for _ in range(20):
+            assert client.get("/hello").status == 200
+    assert threads() == before
