@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forkd.errors import ForkdError
+from forkd.periodic import NEEDS_LEASE
 from forkd.server import Server
 from forkd.service import Service
 
@@ -51,13 +52,15 @@ def load(spec: ServiceSpec, tls: SSLContext | None = None) -> Callable[[], Servi
     make_server = _wsgi(spec, tls) if spec.server == "wsgi" else _server(spec)
 
     def build() -> Service:
-        return Service(
+        service = Service(
             make_server(),
             name=spec.name,
             threads=spec.threads or None,
             concurrency=spec.concurrency,
             request_timeout=spec.request_timeout,
         )
+        service.lease = spec.lease
+        return service
 
     return build
 
@@ -82,6 +85,7 @@ def _server(spec: ServiceSpec) -> Callable[[], Server]:
         what = "a class" if inspect.isclass(found) else f"of type {type(found).__name__}"
         raise ForkdError(f"server: {spec.server!r} is {what}, expected a subclass of forkd.Server")
     _check_args(spec, found)
+    _check_lease(spec, found)
     remote = _is_rpc(found)
     if spec.topic is not None and not remote:
         raise ForkdError(f"topic: {spec.server!r} is no subclass of forkd.rpc.Server, so nothing can be called on it")
@@ -115,6 +119,18 @@ def _check_args(spec: ServiceSpec, server: type[Server]) -> None:
         signature.bind(**spec.args)
     except TypeError as error:
         raise ForkdError(f"args: {spec.server!r}: {error}; it takes {taken}") from None
+
+
+def _check_lease(spec: ServiceSpec, server: type[Server]) -> None:
+    """Look for what tasks of the cluster need; the driver is imported here, once for all workers."""
+    if not any(how.enabled and how.scope == "cluster" for how in server.periodic_tasks().values()):
+        return
+    if spec.lease is None:
+        raise ForkdError(f"server: {spec.server!r}: {NEEDS_LEASE}")
+    from forkd.lease.address import parse  # lazy: only services with such tasks need it
+    from forkd.lease.contact import opened  # lazy: as above
+
+    opened(parse(spec.lease)).close()
 
 
 def _is_rpc(server: type[Server]) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from forkd.periodic import PeriodicTasks
+from forkd.periodic import PeriodicTasks, Sharing
 
 if TYPE_CHECKING:
     from forkd.service import Service
@@ -25,8 +26,10 @@ class Server(PeriodicTasks):
         A subclass that extends it calls `super().init(service)`, and opens here what it listens on.
         """
         self.service = service
-        inside_daemon = service.worker is not None
-        self.start_periodic_tasks(service.thread_group, service.board, service.name if inside_daemon else None)
+        worker = service.worker
+        holder = "/".join(map(str, worker or (os.uname().nodename, service.name, f"pid {os.getpid()}")))
+        sharing = Sharing(service.name, service.name if worker else None, service.lease, holder)
+        self.start_periodic_tasks(service.thread_group, service.board, sharing)
 
     def start(self) -> None:
         """Begin to serve and return; loops run in threads of `self.service.thread_group`."""

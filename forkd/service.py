@@ -52,6 +52,7 @@ class Service:
     `server`, `name`, `threads`, `concurrency`, `request_timeout` (seconds that a request or a call may take before it
     is told of; 0: any number), `stop_timeout` (seconds a graceful stop may take), `board` (its counters), `worker` (its
     `WorkerIdentity`, None outside the daemon) and `listeners` (sockets by address) may be read at any time.
+    `lease`, to be set before `start`, is the URL of what keeps the leases of tasks of the cluster, if there are any.
     `ask_to_be_replaced(reason)` has the launcher replace this worker, its successor ready first; nothing comes of it
     where there is no launcher.
     """
@@ -79,6 +80,7 @@ class Service:
         self.threads = threads or threadgroup.DEFAULT_LIMITS[concurrency]
         self.request_timeout = request_timeout
         self.stop_timeout = 30.0
+        self.lease: str | None = None
         self.board = Board()
         self.worker: WorkerIdentity | None = None
         self.listeners: dict[str, socket.socket] = {}
@@ -153,7 +155,7 @@ class Service:
         if not first and (graceful or self._at_once.locked()):
             return
         if group.current() is not None:
-            group.add_stopper(self._stop, graceful)
+            group.add_attendant(self._stop, graceful)
         else:
             self._stop(graceful)
 
@@ -194,7 +196,7 @@ class Service:
             if drained.wait(self.stop_timeout):
                 return
             # In a thread of its own: whoever does not stop gracefully may not stop at all.
-            self.thread_group.add_stopper(partial(self._stop_server, graceful=False))
+            self.thread_group.add_attendant(partial(self._stop_server, graceful=False))
             if not drained.wait(_LAST_MOMENT):
                 _log.warning("service %s: its server did not stop in %g s, left behind", self.name, self.stop_timeout)
                 self._stop_threads()

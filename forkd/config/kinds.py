@@ -14,6 +14,7 @@ from forkd.config import addresses, names
 from forkd.config.names import Misfit
 from forkd.config.written import Text, kind_of, show, text_of
 from forkd.core.spec import UNLIMITED
+from forkd.lease import address
 
 if TYPE_CHECKING:
     from forkd.config.fields import Traits
@@ -283,6 +284,7 @@ _UNITS: dict[str, Callable[[Traits], Kind]] = {
     "transport": _string_that('"local"', names.transport, "local"),
     "proxy": _string_that(addresses.PROXY_EXPECTED, addresses.proxy),
     "log file": _string_that("stdout, stderr or a path", names.log_file),
+    "lease": _string_that(address.EXPECTED, names.lease, address.SHAPE),
     "path": _string_that("a path", names.path),
     "program": _string_that("the path of a program", names.program),
     "folder": _string_that("the path of a directory", names.folder),

@@ -51,7 +51,6 @@ class LaterFileKeys(NamedTuple):
 
     control: LaterControl = LaterControl()
     dashboard: LaterDashboard = LaterDashboard()
-    lease: str = ""
     on_event: tuple[LaterReaction, ...] = ()
 
 

@@ -54,7 +54,9 @@ def load(path: str, environ: Mapping[str, str] | None = None) -> Loaded:
         problems.add(Problem(place, ("services",), "expected at least one service, got none"))
     concerned = problems.concerned()
     good = [draft for draft in drafts if concerned.isdisjoint({("defaults",), ("services", draft.name)})]
+    lease = str(given["lease"]) if given.get("lease") else None
     services = tuple(resolve(draft.name, draft.values) for draft in good)
+    services = tuple(spec if spec.server == "wsgi" else spec._replace(lease=lease) for spec in services)
     services += tuple(needed_by(services))
     log = {f"log_{key}": str(value) for key, value in given.get("log", {}).items()}
     return Loaded(Config(runtime_dir, **log, services=services), root, problems)

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from forkd import process
+from forkd.lease import address
 
 if TYPE_CHECKING:
     from forkd.config.written import Text
@@ -115,3 +116,11 @@ def transport(text: Text) -> str:
     if text != "local":
         raise Misfit
     return str(text)
+
+
+def lease(text: Text) -> str:
+    """Return the URL of what keeps leases, with an absolute path where it names a file."""
+    try:
+        return address.rebased(text, text.folder)
+    except ValueError as error:
+        raise Misfit(str(error)) from None

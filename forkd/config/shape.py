@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 
 from forkd.config.fields import Field, fields_of
 from forkd.config.later import TAKEN, LaterFileKeys, LaterService
-from forkd.core.field import Doc, Unit
+from forkd.core.field import Doc, Secret, Unit
 from forkd.core.spec import LogFormat, LogLevel, RuntimeDir, ServiceSpec
 
 
@@ -26,6 +26,16 @@ class FileKeys(NamedTuple):
         Doc("more files with services, relative to this one; a pattern may match none", "[conf.d/*.yaml]"),
     ] = ()
     log: Annotated[LogKeys, Doc("what forkd itself says on its standard error")] = LogKeys()
+    lease: Annotated[
+        str,
+        Unit("lease"),
+        Secret(),
+        Doc(
+            "what says which worker of all hosts has a task of the scope `cluster`; `?ttl=10s` is for how long, and "
+            "`?password_file=PATH` where the password is",
+            "redis://127.0.0.1:6379/0",
+        ),
+    ] = ""
     defaults: Annotated[ServiceSpec | None, Doc("any key of a service, for every service without it")] = None
     services: Annotated[dict[Annotated[str, Unit("service")], ServiceSpec], Doc("the services, by name")] = {}  # noqa: RUF012 -- never written to
 
@@ -40,7 +50,8 @@ def keys_of(spec: type) -> dict[str, Field]:
     """Return the keys of a mapping that are supported, in the order of the reference."""
     later = fields_of(LATER[spec]) if spec in LATER else {}
     taken = {name: field for name, field in later.items() if name in TAKEN}
-    return {name: field for name, field in (fields_of(spec) | taken).items() if name != "name"}
+    hidden = ("name", "lease") if spec is ServiceSpec else ()
+    return {name: field for name, field in (fields_of(spec) | taken).items() if name not in hidden}
 
 
 def later_keys_of(spec: type) -> dict[str, Field]:

@@ -288,6 +288,7 @@ class ServiceSpec(NamedTuple):
     ] = False
     access_log: Annotated[AccessLogSpec, Wsgi, Doc("where each request is logged; default: nowhere")] = AccessLogSpec()
     tls: Annotated[TlsSpec, Wsgi, Doc("how the ports speak TLS; default: they do not")] = TlsSpec()
+    lease: str | None = None  # that of the file, for servers of one's own; no key of a service
 
 
 class Config(NamedTuple):

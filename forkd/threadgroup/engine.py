@@ -104,6 +104,12 @@ class Thread(Protocol):
         waits of its group (`sleep`, `event().wait`, `wait_readable`, `wait`), elsewhere it goes on.
         """
 
+    def interrupt(self, error: BaseException, still: Callable[[], bool]) -> None:
+        """Raise `error` in what a green thread waits for, if `still` says so in that moment; return at once.
+
+        It goes on afterwards, unlike one that is stopped. A native thread is not reached.
+        """
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has ended, at most `timeout` seconds; return whether it has. What it raised was logged."""
 

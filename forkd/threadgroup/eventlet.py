@@ -120,7 +120,12 @@ class GreenThread(greenlet.greenlet):  # type: ignore[misc]  # greenlet ships no
         self._asked = True
         if self._stop_event is not None:
             self._stop_event.set()
-        eventlet.hubs.get_hub().schedule_call_global(0, self._interrupt)
+        self.interrupt(Stopped(), lambda: True)
+
+    def interrupt(self, error: BaseException, still: Callable[[], bool]) -> None:
+        """As in `Thread`."""
+        # Begun and not ended; nothing else runs between the question and what follows from it.
+        eventlet.hubs.get_hub().schedule_call_global(0, lambda: bool(self) and still() and self.throw(error))
 
     def wait(self, timeout: float | None = None) -> bool:
         """As in `Thread`."""
@@ -151,10 +156,6 @@ class GreenThread(greenlet.greenlet):  # type: ignore[misc]  # greenlet ships no
             self._on_end(self)
             if self._ended is not None:
                 self._ended.set()
-
-    def _interrupt(self) -> None:
-        if bool(self):  # begun and not ended
-            self.throw(Stopped)
 
 
 class GreenSlots:

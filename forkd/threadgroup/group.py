@@ -48,8 +48,8 @@ class ThreadGroup:
         self._threads = _Crew(engine, self.slots.release)
         self._loops = _Crew(engine)
         self._tickers = _Crew(engine)  # the threads of the timers
-        self._stoppers = _Crew(engine)
-        self._crews = (self._loops, self._tickers, self._threads, self._stoppers)
+        self._attendants = _Crew(engine)
+        self._crews = (self._loops, self._tickers, self._threads, self._attendants)
         self._timers: set[Timer] = set()
 
     @property
@@ -83,9 +83,12 @@ class ThreadGroup:
         """Run one of the server's own long-lived loops; it is not counted, and any `stop` stops it at once."""
         return self._loops.start(Task(fn, args, kwargs))
 
-    def add_stopper(self, fn: Callable[..., Any], /, *args: Any) -> Thread:
-        """Run what stops this group. A graceful stop spares it, so that of two stops the gentle one ends no other."""
-        return self._stoppers.start(Task(fn, args, {}))
+    def add_attendant(self, fn: Callable[..., Any], /, *args: Any) -> Thread:
+        """Run what sees to this group's threads, or stops them; it is not counted, and a graceful stop spares it.
+
+        So of two stops the gentle one ends no other.
+        """
+        return self._attendants.start(Task(fn, args, {}))
 
     def add_timer(
         self,

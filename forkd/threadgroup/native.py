@@ -80,6 +80,9 @@ class NativeThread:
             with parked:
                 parked.notify_all()
 
+    def interrupt(self, error: BaseException, still: Callable[[], bool]) -> None:
+        """As in `Thread`: nothing."""
+
     def wait(self, timeout: float | None = None) -> bool:
         """As in `Thread`."""
         return self._ended.wait(timeout)

@@ -59,6 +59,10 @@ class Grid(Schedule):
     """A schedule that can be taken up where another process left it."""
 
     @abstractmethod
+    def following(self, due: float, now: float, result: Any) -> Tick:
+        """As in `Schedule`; there always is one."""
+
+    @abstractmethod
     def resumed(self, ago: float, now: float) -> float:
         """Return when the call after one that began `ago` seconds ago is due; `now` if that was earlier."""
 
@@ -163,10 +167,10 @@ class JitteredSchedule(Grid):
         """As in `Schedule`."""
         return self._put_off(self._inner.first(now), now)
 
-    def following(self, due: float, now: float, result: Any) -> Tick | None:  # noqa: ARG002 -- part of the protocol
+    def following(self, due: float, now: float, result: Any) -> Tick:  # noqa: ARG002 -- part of the protocol
         """As in `Schedule`."""
         tick = self._inner.following(self._tick, now - self._jitter, result)
-        return tick and Tick(self._put_off(tick.due, now), tick.skipped)
+        return Tick(self._put_off(tick.due, now), tick.skipped)
 
     def confirm(self, due: float, now: float) -> float:
         """As in `Schedule`."""

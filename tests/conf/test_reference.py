@@ -46,7 +46,7 @@ def test_it_is_valid(services):
 
 def test_it_has_every_key():
     shown = {key for service in DOCUMENT["services"].values() for key in service}
-    assert shown == set(ServiceSpec._fields) - {"name"}
+    assert shown == set(ServiceSpec._fields) - {"name", "lease"}
     assert set(SHOP["restart"]) == set(RestartSpec._fields)
     assert set(SHOP["recycle"]) == set(RecycleSpec._fields)
     assert set(SHOP["healthcheck"]) == set(HealthcheckSpec._fields)

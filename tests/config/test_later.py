@@ -17,7 +17,6 @@ SERVICE = {
 FILE = {
     "control": "{group: root}",
     "dashboard": "{bind: 127.0.0.1:9180, token_file: /etc/forkd/token}",
-    "lease": "redis://127.0.0.1:6379/0",
     "on_event": "[{kinds: [exited, failed], command: [/usr/local/bin/page]}]",
 }
 ILL_TYPED = [

@@ -317,6 +317,7 @@ def test_no_more_lines_than_people_read(told):
         "transport: amqp://shop:hunter2@broker/",
         "secrets: {A: {a: hunter2}}",
         "lease_: hunter2",
+        "lease: redis://:hunter2@127.0.0.1/0",
     ],
 )
 def test_no_message_tells_a_secret(told, lines):

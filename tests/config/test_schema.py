@@ -36,7 +36,7 @@ def test_it_is_a_schema():
 
 def test_it_has_every_key_with_its_meaning():
     properties = SCHEMA["$defs"]["Service"]["properties"]
-    assert set(properties) == set(ServiceSpec._fields) - {"name"} | {"stdout", "stderr"}
+    assert set(properties) == set(ServiceSpec._fields) - {"name", "lease"} | {"stdout", "stderr"}
     assert set(SCHEMA["$defs"]["Restart"]["properties"]) == set(RestartSpec._fields)
     assert all("description" in schema or "$ref" in schema for schema in properties.values())
 

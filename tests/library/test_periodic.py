@@ -97,8 +97,7 @@ def test_looking_for_tasks_evaluates_no_property():
         ({"cron": "@never"}, ValueError, "cron='@never': expected five fields"),
         ({"cron": 5}, ValueError, "cron: expected an expression, got 5"),
         ({"cron": "@daily", "spacing": 5}, ValueError, "cron='@daily' takes the place of spacing=5: give one"),
-        ({"scope": "cluster"}, ValueError, "scope='cluster' is not yet supported"),
-        ({"scope": "host"}, ValueError, "scope: expected 'worker' or 'service', got 'host'"),
+        ({"scope": "host"}, ValueError, "scope: expected 'worker', 'service' or 'cluster', got 'host'"),
         ({"every": 5}, TypeError, "unexpected keyword argument 'every'"),
     ],
 )
