@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from forkd.threadgroup import ThreadGroup
 
 _LONGEST_PAUSE = 5.0  # seconds from one try to reach the backend to the next
+
+
+_log = logging.getLogger("forkd.periodic")
 
 
 class _Ending(NamedTuple):
@@ -66,8 +70,12 @@ class Claim:
         taken = self._contact.ask(self._contact.backend.take, self.task, self.standing.token, tick, self._holder)
         if taken is None:
             return None
+        before = self.standing
         self._learn(taken.standing, sent)
         if taken.granted:
+            if before.tick is not None and before.ended is None:
+                text = "task %s has begun, though the last one, token %d, has not told of its end: its lease was over"
+                _log.warning(text, self.task, before.token)
             self._lease = Lease(self.task, taken.standing.token)
             self._tenure = Tenure(self._contact, self._lease, sent, self._deadline)
         return taken.granted

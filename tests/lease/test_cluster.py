@@ -1,0 +1,246 @@
+"""Tasks of the cluster under the installed command: one of them runs at a time, whatever happens to whom."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from forkd import lease
+from tests.functional.installed import Installed, alive
+from tests.lease.backends import PASSWORD, USER, Postgresql, Redis
+from tests.lease.runs import SERVER, Log
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TTL = 1.0
+SLACK = 0.5  # seconds that this machine may be late by
+QUICK = {"delay": "10ms", "max_delay": "10ms"}
+PAIRS = [("redis", "eventlet"), ("postgresql", "threads"), ("redis", "threads"), ("postgresql", "eventlet")]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "runs")
+
+
+@pytest.fixture
+def hosts(short_tmp: Path) -> Iterator[list[Installed]]:
+    """Yield two launchers, not yet started, that know nothing of each other."""
+    found = []
+    for name in ("a", "b"):
+        (short_tmp / name).mkdir()
+        found.append(Installed(short_tmp / name))
+    yield found
+    for host in found:
+        host.close()
+
+
+def prepare(host: Installed, url: str, log: Log, concurrency: str, **args: Any) -> None:
+    """Have a launcher know of the service `web` with the task."""
+    host.write("busy.py", SERVER)
+    keys = {"server": "busy:Busy", "workers": 2, "concurrency": concurrency, "restart": QUICK}
+    host.configure({"web": {**keys, "args": {"log": str(log.path), **args}}}, lease=url)
+
+
+def fresh(url: str) -> None:
+    """Forget the runs of other tests, whose servers it shares."""
+    runs = lease.runs(url, "web", "task", 1)
+    if runs and not runs[0].outcome:
+        until(lambda: time.time() > runs[0].started + 3 * TTL, 10)
+
+
+def let_pass(seconds: float) -> None:
+    since = time.monotonic()
+    until(lambda: time.monotonic() > since + seconds)
+
+
+@pytest.mark.parametrize(("kind", "concurrency"), PAIRS)
+def test_one_at_a_time_whoever_is_killed(hosts, url, log, concurrency):
+    fresh(url)
+    for host in hosts:
+        prepare(host, url, log, concurrency)
+        host.start()
+    log.await_run(lambda run: run.ended)
+    draw = random.Random(7)
+    killed = []
+    ends = time.monotonic() + 6
+    while time.monotonic() < ends:
+        run = log.await_run(lambda run: alive(run.pid) and run.pid not in killed)
+        let_pass(draw.uniform(0, 0.15))
+        os.kill(run.pid, signal.SIGKILL)
+        killed.append(run.pid)
+    after = log.await_run(lambda run: run.ended and run.pid not in killed)
+    runs = log.judge()
+    cut = [(one, then) for one, then in itertools.pairwise(runs) if not one.ended and one.pid in killed]
+    assert cut
+    assert max(then.begun - one.last for one, then in cut) < TTL + SLACK
+    recorded = {run.token: run for run in lease.runs(url, "web", "task", 1000)}
+    assert {run.token for run in runs} <= recorded.keys()
+    assert {recorded[one.token].outcome for one, _ in cut} == {"expired"}
+    assert recorded[after.token].outcome == "ok"
+
+
+@pytest.mark.parametrize(("kind", "concurrency"), PAIRS[:2])
+def test_a_reload_hands_over_at_once_and_no_tick_is_doubled_or_left_out(hosts, url, log, concurrency):
+    fresh(url)
+    url = url.replace("ttl=1s", "ttl=5s")  # what is not handed over is held up for so long
+    for host in hosts:
+        prepare(host, url, log, concurrency, beats=2)
+        host.start()
+    log.await_run(lambda run: run.ended)
+    for host in (*hosts, *hosts):
+        assert host.run("reload").returncode == 0
+    hosts[0].run("stop", "web")
+    let_pass(0.6)
+    runs = log.judge()
+    tokens = [run.token for run in runs]
+    assert tokens == list(range(tokens[0], tokens[0] + len(tokens)))
+    ticks = [(run.begun - runs[0].begun) / 0.2 for run in runs]
+    assert len(runs) <= ticks[-1] + 1.5, "one more than there were ticks"
+    gaps = [after.begun - one.begun for one, after in itertools.pairwise(runs)]
+    assert max(gaps) < 2.5
+    assert statistics.median(gaps) == pytest.approx(0.2, abs=0.05)
+    assert len({run.pid for run in runs}) > 2
+    assert {run.outcome for run in lease.runs(url, "web", "task", len(runs))[1:]} == {"ok"}
+
+
+STUCK = [
+    ("redis", "eventlet", "spinning"),
+    ("postgresql", "eventlet", "blocking"),
+    ("redis", "threads", "clutching"),
+    ("postgresql", "threads", "stopped"),
+    ("redis", "eventlet", "stopped"),
+]
+
+
+@pytest.mark.parametrize(("kind", "concurrency", "manner"), STUCK)
+def test_one_that_nobody_can_reach_ends_before_another_begins(forkd, url, log, concurrency, manner):
+    fresh(url)
+    prepare(forkd, url, log, concurrency, manner=manner)
+    forkd.start()
+    first = log.await_run(lambda run: True)
+    stuck = int(until(lambda: log.path.with_suffix(".stuck").exists() and log.path.with_suffix(".stuck").read_text()))
+    assert stuck == first.pid
+    begun = until(lambda: [run for run in log.runs() if run.token > first.token][:1], 10)[0]
+    log.judge()
+    assert not alive(stuck)
+    assert begun.begun - first.begun < TTL + SLACK
+    text = forkd.log.read_text()
+    assert f"pid {stuck} exited: " in text
+    if manner != "stopped":
+        assert 'busy.py", line' in text, "its stacks"
+    assert f"has begun, though the last one, token {first.token}, has not told of its end" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "concurrency", "manner"),
+    [
+        ("redis", "eventlet", "well"),
+        ("redis", "threads", "checking"),
+        ("postgresql", "threads", "stubborn"),
+        ("postgresql", "eventlet", "stubborn"),
+    ],
+)
+def test_without_the_backend_a_run_ends_in_time_and_all_goes_on_with_it(forkd, own, log, concurrency, manner):
+    prepare(forkd, own.url, log, concurrency, manner=manner, beats=1000)
+    forkd.start()
+    run = log.await_run(lambda run: run.last > run.begun + 0.5)
+    forkd.workers()
+    own.stop(signal.SIGKILL if isinstance(own, Redis) else signal.SIGQUIT)
+    cut = time.clock_gettime(time.CLOCK_BOOTTIME)
+    lost = until(lambda: "has lost its lease" in forkd.log.read_text(), 3)
+    assert lost
+    let_pass(cut + TTL + 0.3 - time.clock_gettime(time.CLOCK_BOOTTIME))
+    (last,) = [one for one in log.runs() if one.token == run.token]
+    assert last.last < cut + TTL
+    assert alive(run.pid) == (manner != "stubborn")
+    assert ("deaf" in log.whats()) == ((concurrency, manner) == ("eventlet", "stubborn"))
+    told = forkd.log.read_text().count("so tasks of the cluster stand by: ")
+    assert 1 <= told <= 3, "once by each worker, and by one that replaced one"
+    own.start()
+    again = log.await_run(lambda one: one.token > run.token, 20)
+    log.judge()
+    assert again.begun - cut < 20
+    assert until(lambda: re.search(r"leases from \S+ again, after [\d.]+ s", forkd.log.read_text()))
+    outcomes = {one.token: one.outcome for one in lease.runs(own.url, "web", "task")}
+    assert outcomes[run.token] == ("expired" if manner == "stubborn" else "lost")
+
+
+def spent(forkd: Installed) -> float:
+    """Return the seconds of processor time that the workers of `web` have taken."""
+    (service,) = json.loads(forkd.run("status", "web", "--json").stdout)["services"]
+    return sum(worker["cpu_seconds"] for worker in service["workers"])
+
+
+@pytest.mark.parametrize("kind", ["redis", "postgresql"])
+def test_a_backend_that_is_not_there_at_the_start_keeps_nobody_from_being_ready(forkd, own, log, concurrency):
+    own.stop()
+    prepare(forkd, own.url, log, concurrency)
+    forkd.start()
+    until(lambda: forkd.log.read_text().count("so tasks of the cluster stand by: ") >= 2)
+    before = spent(forkd)
+    let_pass(1.0)
+    assert spent(forkd) - before < 0.3, "a busy loop"
+    assert log.lines() == []
+    assert forkd.log.read_text().count("so tasks of the cluster stand by: ") == 2, "once by each worker"
+    own.start()
+    log.await_run(lambda run: run.ended, 20)
+
+
+@pytest.mark.parametrize("kind", ["redis", "postgresql"])
+def test_a_password_is_shown_nowhere(forkd, own, log, tmp_path):
+    if isinstance(own, Redis):
+        with own.client() as client:
+            client.config_set("requirepass", PASSWORD)
+        place = f"redis://%s127.0.0.1:{own.port}/0"
+    else:
+        assert isinstance(own, Postgresql)
+        with own.connect() as connection:
+            connection.execute(f"ALTER USER {USER} PASSWORD '{PASSWORD}'")
+        (own.folder / "data/pg_hba.conf").write_text("host all all all scram-sha-256\n")
+        own.signal(signal.SIGHUP)
+        place = f"postgresql://{USER}%s127.0.0.1:{own.port}/postgres"
+    (forkd.folder / "pw").write_text(f"{PASSWORD}\n")
+    user = "@" if isinstance(own, Postgresql) else ""
+    prepare(forkd, place % user + "?ttl=1s&password_file=pw", log, "threads")
+    forkd.start()
+    log.await_run(lambda run: run.ended)
+    os.environ["LEASE_PASSWORD"] = PASSWORD.replace("/", "%2F").replace("@", "%40")
+    prepare(forkd, place % ":${LEASE_PASSWORD}@" + "?ttl=1s", log, "threads")
+    forkd.process.terminate()
+    forkd.wait()
+    forkd.start()
+    del os.environ["LEASE_PASSWORD"]
+    last = log.runs()[-1].token
+    log.await_run(lambda run: run.ended and run.token > last)
+    shown = forkd.log.read_text() + json.dumps(forkd.status()) + "".join(forkd.titles())
+    shown += forkd.run("status", "web").stdout + forkd.run("check", "-c", str(forkd.config)).stdout
+    assert "hunter" not in shown
+
+
+def test_without_a_lease_it_is_a_mistake(forkd, log):
+    prepare(forkd, "redis://127.0.0.1:1/0", log, "threads")
+    document = json.loads(forkd.config.read_text())
+    del document["lease"]
+    forkd.config.write_text(json.dumps(document))
+    done = forkd.run("check", "-c", str(forkd.config), "--import")
+    assert done.returncode == 78
+    assert (
+        "services.web.server: 'busy:Busy': a task with scope='cluster' needs to know where leases are kept"
+        in done.stderr
+    )
+    assert "set `lease` beside `services`, as in `lease: redis://127.0.0.1:6379/0`" in done.stderr
+    forkd.start(ready=False)
+    until(lambda: "needs to know where leases are kept" in forkd.log.read_text())
