@@ -69,8 +69,11 @@ class Backend(Protocol):
     def renew(self, task: str, token: int) -> bool:
         """Have the task for one lease from now on, if the token is still the last one; tell whether it is."""
 
-    def finish(self, task: str, token: int, outcome: str, ago: float) -> None:
-        """Note how the run of this token ended, so many seconds `ago`, and give the task back if it is the last one."""
+    def finish(self, task: str, token: int, outcome: str, ended: float) -> bool:
+        """Note how and when the run of this token ended; give the task back if it is the last one, and tell whether.
+
+        `ended` is by the backend's clock, as well as the worker knows it: on a bad line this may be heard late.
+        """
 
     def runs(self, task: str, most: int) -> list[Run]:
         """Return the last runs of a task, the latest first."""

@@ -29,7 +29,7 @@ class _Ending(NamedTuple):
 
     token: int
     outcome: str
-    at: float
+    ended: float  # by the backend's clock
 
 
 class Claim:
@@ -118,9 +118,8 @@ class Claim:
 
     def _finish(self, outcome: str) -> None:
         assert self.standing is not None  # noqa: S101 -- it was granted
-        at = now()
-        self._unsaid = _Ending(self.standing.token, outcome, at)
-        self.standing = self.standing._replace(ended=at + self.offset, left=0.0)
+        self._unsaid = _Ending(self.standing.token, outcome, now() + self.offset)
+        self.standing = self.standing._replace(ended=self._unsaid.ended, left=0.0)
         self._lease = self._tenure = None
         self._tell()
 
@@ -128,18 +127,12 @@ class Claim:
         """Say what is unsaid; return whether nothing is any more."""
         if self._unsaid is None:
             return True
-        token, outcome, at = self._unsaid
-        told = self._contact.ask(_told, self._contact.backend, self.task, token, outcome, at)
-        if told:
-            self._unsaid = None
-        return bool(told)
+        if self._contact.ask(self._contact.backend.finish, self.task, *self._unsaid) is None:
+            return False
+        self._unsaid = None
+        return True
 
     def _learn(self, standing: Standing, asked: float) -> bool:
         self.standing = standing
         self.offset = standing.now - (asked + now()) / 2
         return True
-
-
-def _told(backend: Any, task: str, token: int, outcome: str, at: float) -> bool:
-    backend.finish(task, token, outcome, max(0.0, now() - at))
-    return True

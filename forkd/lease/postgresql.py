@@ -63,9 +63,10 @@ _RENEW = """
 UPDATE forkd_leases SET expires = clock_timestamp() + $3::bigint * interval '1 millisecond'
 WHERE task = $1 AND token = $2 AND ended IS NULL RETURNING token"""
 _FINISH = """
-WITH moment AS (SELECT clock_timestamp() - $4::bigint * interval '1 millisecond' AS ended),
+WITH moment AS (SELECT least(clock_timestamp(), to_timestamp($4::bigint / 1000.0)) AS ended),
 noted AS (UPDATE forkd_runs SET ended = moment.ended, outcome = $3 FROM moment WHERE task = $1 AND token = $2)
-UPDATE forkd_leases SET ended = moment.ended, expires = 'epoch' FROM moment WHERE task = $1 AND token = $2"""
+UPDATE forkd_leases SET ended = moment.ended, expires = 'epoch' FROM moment WHERE task = $1 AND token = $2
+RETURNING token"""
 _RUNS = """
 SELECT token, holder, round(extract(epoch FROM started) * 1000)::bigint,
     round(extract(epoch FROM ended) * 1000)::bigint, outcome
@@ -103,9 +104,9 @@ class PostgresqlBackend:
         """As in `Backend`."""
         return bool(self._ask(_RENEW, task, token, self._ttl))
 
-    def finish(self, task: str, token: int, outcome: str, ago: float) -> None:
+    def finish(self, task: str, token: int, outcome: str, ended: float) -> bool:
         """As in `Backend`."""
-        self._ask(_FINISH, task, token, outcome, round(ago * 1000))
+        return bool(self._ask(_FINISH, task, token, outcome, round(ended * 1000)))
 
     def runs(self, task: str, most: int) -> list[Run]:
         """As in `Backend`."""

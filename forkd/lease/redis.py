@@ -69,11 +69,10 @@ redis.call('HSET', lease, 'until', written(now + ttl))
 return 1
 """
 _FINISH = f"""{_STANDING}
-local ended = written(now - ARGV[5])
+local ended = written(math.min(now, ARGV[5]))
 note(ARGV[3], function(run) run.outcome = ARGV[4] run.ended = ended return run end)
-if redis.call('HGET', lease, 'token') == ARGV[3] then
-    redis.call('HSET', lease, 'until', '0', 'ended', ended)
-end
+if redis.call('HGET', lease, 'token') ~= ARGV[3] then return 0 end
+redis.call('HSET', lease, 'until', '0', 'ended', ended)
 return 1
 """
 
@@ -114,9 +113,9 @@ class RedisBackend:
         """As in `Backend`."""
         return bool(self._ask(self._renew, task, 0, token))
 
-    def finish(self, task: str, token: int, outcome: str, ago: float) -> None:
+    def finish(self, task: str, token: int, outcome: str, ended: float) -> bool:
         """As in `Backend`."""
-        self._ask(self._finish, task, 0, token, outcome, round(ago * 1000))
+        return bool(self._ask(self._finish, task, 0, token, outcome, round(ended * 1000)))
 
     def runs(self, task: str, most: int) -> list[Run]:
         """As in `Backend`."""

@@ -48,7 +48,11 @@ class Server:
             self.process = subprocess.Popen(
                 [*self._under, *self.command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
             )
-        until(self.answers, 30, f"an answer of {self.folder}\n{(self.folder / 'log').read_text()}")
+        try:
+            until(self.answers, 30, "an answer")
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
 
     def stop(self, signum: int = signal.SIGINT) -> None:
         """End it, gracefully, or at once by SIGKILL."""
@@ -126,6 +130,7 @@ class Postgresql(Server):
             shutil.chown(data, USER)
         initdb = [str(POSTGRESQL / "initdb"), "-D", str(data), "-U", USER, "-A", "trust", "-N", "--no-instructions"]
         subprocess.run([*self._as_user(), *initdb], check=True, capture_output=True, cwd="/")
+        (data / "pg_hba.conf").write_text("host all all all trust\n")
 
     def command(self) -> list[str]:
         # -F: what a crash of the machine would lose is not what is tested.

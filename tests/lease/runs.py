@@ -108,36 +108,34 @@ class Seen(NamedTuple):
 
 
 class Log:
-    """The file."""
+    """The file, which is read on from where it was left."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    def lines(self) -> list[list[str]]:
-        """Return its whole lines, as words."""
-        text = self.path.read_text() if self.path.exists() else ""
-        return [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        self.short = path.with_suffix(".short")  # as long as it exists, runs end at once
+        self._at = 0
+        self._whats: set[str] = set()
+        self._runs: dict[int, Seen] = {}
 
     def whats(self) -> set[str]:
         """Return what has been written of any run."""
-        return {line[0] for line in self.lines()}
+        self._read()
+        return self._whats
 
     def runs(self) -> list[Seen]:
         """Return all runs, in the order of their tokens; fail when a token was given twice."""
-        found: dict[int, Seen] = {}
-        for what, pid, host, token, at in self.lines():
-            if what == "begin":
-                assert int(token) not in found, f"token {token} was given twice"
-                found[int(token)] = Seen(int(token), int(pid), host, float(at), float(at), False)
-            elif int(token) in found:
-                run = found[int(token)]
-                assert run.pid == int(pid)
-                found[int(token)] = run._replace(last=float(at), ended=what == "end")
-        return [found[token] for token in sorted(found)]
+        self._read()
+        return [self._runs[token] for token in sorted(self._runs)]
+
+    def run(self, token: int) -> Seen:
+        """Return the run of a token."""
+        self._read()
+        return self._runs[token]
 
     def await_run(self, wanted: Callable[[Seen], bool], timeout: float = 15.0) -> Seen:
         """Return the last run, once it is as wanted."""
-        return until(lambda: next((run for run in self.runs()[-1:] if wanted(run)), None), timeout, "such a run")
+        (found,) = until(lambda: [run for run in self.runs()[-1:] if wanted(run)], timeout, "such a run")
+        return found
 
     def judge(self) -> list[Seen]:
         """Return all runs, none of which overlapped with another: tokens grow as time does."""
@@ -146,3 +144,23 @@ class Log:
             assert one.last < after.begun, f"two at once: {one} and {after}"
         assert "beside" not in self.whats(), "one began while a stuck one lived"
         return runs
+
+    def _read(self) -> None:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._at)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._at += len(whole) + len(newline)
+        for line in whole.decode().splitlines():
+            self._note(*line.split())
+
+    def _note(self, what: str, pid: str, host: str, token: str, at: str) -> None:
+        self._whats.add(what)
+        run = self._runs.get(int(token))
+        if what == "begin":
+            assert run is None, f"token {token} was given twice"
+            self._runs[int(token)] = Seen(int(token), int(pid), host, float(at), float(at), False)
+        elif run is not None:
+            assert run.pid == int(pid)
+            self._runs[int(token)] = run._replace(last=float(at), ended=what == "end")

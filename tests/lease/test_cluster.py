@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TTL = 1.0
-SLACK = 0.5  # seconds that this machine may be late by
+SLACK = 1.0  # seconds that this machine may be late by
 QUICK = {"delay": "10ms", "max_delay": "10ms"}
 PAIRS = [("redis", "eventlet"), ("postgresql", "threads"), ("redis", "threads"), ("postgresql", "eventlet")]
 
@@ -85,7 +85,9 @@ def test_one_at_a_time_whoever_is_killed(hosts, url, log, concurrency):
     runs = log.judge()
     cut = [(one, then) for one, then in itertools.pairwise(runs) if not one.ended and one.pid in killed]
     assert cut
-    assert max(then.begun - one.last for one, then in cut) < TTL + SLACK
+    taken_over = [then.begun - one.last for one, then in cut]
+    assert statistics.median(taken_over) < TTL + 0.2
+    assert max(taken_over) < TTL + SLACK
     recorded = {run.token: run for run in lease.runs(url, "web", "task", 1000)}
     assert {run.token for run in runs} <= recorded.keys()
     assert {recorded[one.token].outcome for one, _ in cut} == {"expired"}
@@ -163,8 +165,7 @@ def test_without_the_backend_a_run_ends_in_time_and_all_goes_on_with_it(forkd, o
     lost = until(lambda: "has lost its lease" in forkd.log.read_text(), 3)
     assert lost
     let_pass(cut + TTL + 0.3 - time.clock_gettime(time.CLOCK_BOOTTIME))
-    (last,) = [one for one in log.runs() if one.token == run.token]
-    assert last.last < cut + TTL
+    assert log.run(run.token).last < cut + TTL
     assert alive(run.pid) == (manner != "stubborn")
     assert ("deaf" in log.whats()) == ((concurrency, manner) == ("eventlet", "stubborn"))
     told = forkd.log.read_text().count("so tasks of the cluster stand by: ")
@@ -193,7 +194,7 @@ def test_a_backend_that_is_not_there_at_the_start_keeps_nobody_from_being_ready(
     before = spent(forkd)
     let_pass(1.0)
     assert spent(forkd) - before < 0.3, "a busy loop"
-    assert log.lines() == []
+    assert log.runs() == []
     assert forkd.log.read_text().count("so tasks of the cluster stand by: ") == 2, "once by each worker"
     own.start()
     log.await_run(lambda run: run.ended, 20)
