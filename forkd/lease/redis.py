@@ -1,7 +1,8 @@
 """Leases in Redis, by scripts that it runs one after the other: a hash for each task, and one of its runs.
 
-A Redis that has lost what it knew in a crash, or some of it, has forgotten who has what. So for one lease after its
-start it gives nothing to anybody: until then whoever had something has it no more, or has renewed it.
+A Redis may have forgotten who has what: all of it, when it keeps nothing on a disk, was flushed or was short of memory,
+or the last of it, in a crash. So it gives nothing to anybody for one lease after its start, and none of a task that is
+new to it: until then whoever had something has it no more, or has renewed it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function written(number) return string.format('%.0f', number) end
 if redis.call('EXISTS', lease) == 0 then
-    redis.call('HSET', lease, 'token', written(now), 'until', '0')
+    redis.call('HSET', lease, 'token', written(now), 'until', written(now + ttl))
     if ARGV[2] == '1' then redis.call('HSET', lease, 'tick', written(now), 'ended', written(now)) end
 end
 local function standing(granted)

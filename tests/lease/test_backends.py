@@ -55,6 +55,7 @@ def test_a_new_task_begins_now_or_has_no_tick(backend, task):
     standing = backend.look(task, begin=True)
     assert standing.tick == standing.ended == pytest.approx(standing.now, abs=5)
     assert backend.look(task, begin=False)._replace(now=0, left=0) == standing._replace(now=0, left=0)
+    assert (standing.left > 0.5) == isinstance(backend, redis_leases.RedisBackend), "it may have forgotten it"
     other = backend.look(f"{task}b", begin=False)
     assert (other.tick, other.ended) == (None, None)
     assert other.now == pytest.approx(time.time(), abs=5)

@@ -496,3 +496,42 @@ def test_a_limit_below_one_and_an_unknown_concurrency_are_refused():
 def test_threads_have_the_limit_of_their_concurrency():
     assert threadgroup.create("threads").limit == 32
     assert threadgroup.DEFAULT_LIMITS["eventlet"] == 1000
+
+
+def test_a_green_thread_that_waits_can_be_interrupted_and_goes_on_afterwards(engine):
+    group = threadgroup.create(engine)
+    told, begun, go_on = [], group.event(), group.event()
+
+    def waits() -> None:
+        for _ in range(2):
+            try:
+                begun.set()
+                go_on.wait(0.2)
+                told.append("waited")
+            except KeyError as error:
+                told.append(error.args[0])
+
+    thread = group.add_thread(waits)
+    begun.wait()
+    thread.interrupt(KeyError("no"), lambda: False)
+    thread.interrupt(KeyError("yes"), lambda: not told)
+    thread.interrupt(KeyError("twice"), lambda: not told)
+    assert thread.wait(5)
+    assert told == (["yes", "waited"] if engine == "eventlet" else ["waited", "waited"])
+    thread.interrupt(KeyError("over"), lambda: True)
+    group.sleep(0.01)
+
+
+def test_an_attendant_outlives_a_graceful_stop(engine):
+    group = threadgroup.create(engine)
+    over, seen = group.event(), []
+    group.add_attendant(lambda: seen.append(over.wait(5)))
+    group.stop(graceful=True)
+    group.sleep(0.01)
+    group.add_attendant(over.set)
+    assert group.wait(5)
+    assert seen == [True]
+    group.add_attendant(over.wait)
+    group.stop()
+    with pytest.raises(ForkdError):
+        group.add_attendant(over.wait)
