@@ -130,7 +130,7 @@ def _check_lease(spec: ServiceSpec, server: type[Server]) -> None:
     from forkd.lease.address import parse  # lazy: only services with such tasks need it
     from forkd.lease.contact import opened  # lazy: as above
 
-    opened(parse(spec.lease)).close()
+    opened(parse(spec.lease), 0.0).close()  # nothing is asked
 
 
 def _is_rpc(server: type[Server]) -> bool:

@@ -29,7 +29,7 @@ class Contact:
     def __init__(self, address: Address) -> None:
         """Raise `ForkdError` when the backend's driver is not installed."""
         self.address = address
-        self.backend = opened(address)
+        self.backend = opened(address, PATIENCE * address.ttl)
         self._lock = threading.Lock()
         self._lost: float | None = None  # when the outage began that there is
         self._users = 0
@@ -77,9 +77,11 @@ class Contact:
             _log.warning("leases from %s again, after %.1f s", self.address.shown, now() - lost)
 
 
-def opened(address: Address) -> Backend:
-    """Return the backend of an address, which nothing has been asked yet. Raise `ForkdError` without its driver."""
-    timeout = address.ttl * PATIENCE
+def opened(address: Address, timeout: float) -> Backend:
+    """Return the backend of an address, which nothing has been asked yet, and whose answers may take `timeout` seconds.
+
+    Raise `ForkdError` when its driver is not installed.
+    """
     try:
         if address.backend == "redis":
             from forkd.lease.redis import RedisBackend  # lazy: the driver is an extra

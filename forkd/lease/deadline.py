@@ -81,3 +81,5 @@ def _checked(code: int) -> None:
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
+if not hasattr(_libc, "timer_create"):  # glibc before 2.34
+    _libc = ctypes.CDLL("librt.so.1", use_errno=True)

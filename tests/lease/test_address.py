@@ -80,7 +80,7 @@ def test_a_password_file_is_read_anew_each_time(tmp_path):
 def test_a_driver_that_is_not_there(kind, monkeypatch):
     monkeypatch.setitem(sys.modules, f"forkd.lease.{kind}", None)
     with pytest.raises(ForkdError, match=rf"lease: {kind}://x/0 needs a driver .*: pip install 'forkd\[{kind}\]'"):
-        opened(parse(f"{kind}://:hunter2@x/0"))
+        opened(parse(f"{kind}://:hunter2@x/0"), 1.0)
 
 
 # --- in services.yaml -------------------------------------------------------------------------------------------------

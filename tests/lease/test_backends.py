@@ -231,7 +231,7 @@ def guarded(own) -> str:
 
 
 def test_a_password_of_the_url_or_of_a_file(guarded, tmp_path, task, caplog):
-    backend = opened(parse(guarded.format(":hunter%2F2%40x")))
+    backend = opened(parse(guarded.format(":hunter%2F2%40x")), 5.0)
     assert until(lambda: quiet(backend, task))
     backend.close()
     file = tmp_path / "pw"
@@ -290,7 +290,7 @@ def test_who_accepts_and_says_nothing_holds_up_no_thread(engine, kind):
 def test_a_server_that_is_stopped_holds_up_no_thread(engine, kind, short_tmp):
     group = threadgroup.create(engine)
     with running(kind, short_tmp) as server:
-        backend = opened(parse(server.url))
+        backend = opened(parse(server.url), 0.3)
         backend.look("shop.task", begin=True)
         beats = []
         group.add_timer(0.02, lambda: beats.append(time.monotonic()))
@@ -300,7 +300,7 @@ def test_a_server_that_is_stopped_holds_up_no_thread(engine, kind, short_tmp):
         begun = time.monotonic()
         with pytest.raises(Unreachable):
             backend.look("shop.task", begin=True)
-        assert 0.15 < time.monotonic() - begun < 1.0
+        assert 0.25 < time.monotonic() - begun < 1.0
         assert len(beats) > 5
         for pid in processes:
             os.kill(pid, signal.SIGCONT)
@@ -312,7 +312,7 @@ def test_a_server_that_is_stopped_holds_up_no_thread(engine, kind, short_tmp):
 def test_a_thread_that_is_stopped_in_mid_question_leaves_no_answer_to_others(engine, kind, short_tmp):
     group = threadgroup.create(engine)
     with running(kind, short_tmp) as server:
-        backend = opened(parse(server.url))
+        backend = opened(parse(server.url), 5.0)
 
         def ask_on() -> None:
             for number in count():

@@ -86,8 +86,8 @@ def test_one_at_a_time_whoever_is_killed(hosts, url, log, concurrency):
     cut = [(one, then) for one, then in itertools.pairwise(runs) if not one.ended and one.pid in killed]
     assert cut
     taken_over = [then.begun - one.last for one, then in cut]
-    assert statistics.median(taken_over) < TTL + 0.2
-    assert max(taken_over) < TTL + SLACK
+    assert statistics.median(taken_over) < TTL + SLACK / 3
+    assert max(taken_over) < TTL + 2 * SLACK
     recorded = {run.token: run for run in lease.runs(url, "web", "task", 1000)}
     assert {run.token for run in runs} <= recorded.keys()
     assert {recorded[one.token].outcome for one, _ in cut} == {"expired"}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TTL, SLACK = 1.0, 1.0
+TTL, SLACK = 1.0, 2.0
 ROUND_TRIP = 0.2  # seconds that a question may take; so well does a worker know the backend's clock
 RECORD = """
 import json, sys

@@ -138,6 +138,6 @@ def test_a_lost_lease_is_no_exception_that_a_task_may_swallow():
     mine.check()
     mine.lose()
     assert mine.lost
-    with pytest.raises(LeaseLost, match="the lease of task shop.task, token 7, is lost") as caught:
+    with pytest.raises(LeaseLost, match=r"the lease of task shop.task, token 7, is lost") as caught:
         mine.check()
     assert not isinstance(caught.value, Exception)
