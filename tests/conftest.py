@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.broker import Broker
 from tests.certificates import Authority, Pair
 
 if TYPE_CHECKING:
@@ -55,6 +56,17 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def pair(authority: Authority) -> Pair:
     """Return the certificate of a server on this machine, and its key."""
     return authority.issue("server")
+
+
+@pytest.fixture(scope="session")
+def broker(authority: Authority) -> Iterator[Broker]:
+    """Yield a broker of this session's own, started when a test first asks for it; each leaves it as it found it."""
+    broker = Broker(authority=authority)
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.end()
 
 
 @pytest.fixture

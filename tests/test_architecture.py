@@ -108,6 +108,7 @@ SIGNED = {
     ): "births and deaths read each other's records; each step of one is a short method",
     ("forkd.periodic", "periodic_task"): "what users may say of a task, each by its name",
     ("forkd.rpc.dispatcher", "Dispatcher"): "the states of a call in the order it goes through them, under one lock",
+    ("forkd.rpc.transports.amqp.dialogue", "Dialogue"): "what a caller may say and what a broker does, under one lock",
     ("forkd.rpc.transports.local.connection", "Connection"): "whoever waits reads and writes for all: many short steps",
     (
         "forkd.rpc.transports.local.dialogue",

@@ -281,7 +281,7 @@ _UNITS: dict[str, Callable[[Traits], Kind]] = {
     "percentage": _percentage,
     "url path": _matching("a path such as /healthz", names.URL_PATH),
     "peer": _string_that("uid:…, gid:…, user:… or group:…", names.peer, names.PEER),
-    "transport": _string_that('"local"', names.transport, "local"),
+    "transport": _string_that('"local" or "amqp://USER@HOST/VHOST"', names.transport, "local|amqps?://.+"),
     "proxy": _string_that(addresses.PROXY_EXPECTED, addresses.proxy),
     "log file": _string_that("stdout, stderr or a path", names.log_file),
     "lease": _string_that(address.EXPECTED, names.lease, address.SHAPE),

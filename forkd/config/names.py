@@ -9,7 +9,9 @@ import re
 from typing import TYPE_CHECKING
 
 from forkd import process
+from forkd.errors import ForkdError
 from forkd.lease import address
+from forkd.rpc.transports.amqp.address import is_address, parse
 
 if TYPE_CHECKING:
     from forkd.config.written import Text
@@ -110,11 +112,15 @@ def processor(number: int) -> int:
 
 
 def transport(text: Text) -> str:
-    """Return `local`, the only transport so far."""
-    if text.startswith(("amqp://", "amqps://")):
-        raise NotYet
-    if text != "local":
+    """Return `local`, or the address of a broker."""
+    if text == "local":
+        return str(text)
+    if not is_address(text):
         raise Misfit
+    try:
+        parse(text)
+    except ForkdError as error:  # it shows nothing that may be secret
+        raise Misfit(str(error)) from None
     return str(text)
 
 

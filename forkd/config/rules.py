@@ -106,6 +106,8 @@ def _topic_breaches(draft: Draft, runtime_dir: str) -> Iterator[Breach]:
     topic = draft.values.get("topic")
     if topic is None or server_kind(draft.values.get("server", "")) == "wsgi":
         return
+    if draft.values.get("transport", "local") != "local":
+        return
     # The slots of a roll come on top of `workers`; four digits have room for all there can be.
     if (over := _excess(f"{runtime_dir}/rpc/{topic}/9999.sock")) > 0:
         yield Breach(

@@ -139,7 +139,9 @@ class ServiceSpec(NamedTuple):
     topic: Annotated[
         str | None, Unit("topic"), Own, Doc("the RPC topic that the service's public methods are called on", "billing")
     ] = None
-    transport: Annotated[str, Unit("transport"), Own, Doc("how RPC calls travel: `local`", "local")] = "local"
+    transport: Annotated[
+        str, Unit("transport"), Own, Secret(), Doc("how RPC calls travel: `local`, or a broker's `amqp://…`", "local")
+    ] = "local"
     allow: Annotated[
         tuple[Annotated[str, Unit("peer")], ...],
         Own,
@@ -150,9 +152,7 @@ class ServiceSpec(NamedTuple):
         AtLeast(0),
         AtMost(1_000_000),
         Own,
-        Doc(
-            "RPC calls that may wait in a worker for a thread, the next is refused; default: as many as `threads`", "0"
-        ),
+        Doc("RPC calls that may wait in a worker, the next is refused; default: as many as `threads`", "0"),
     ] = None
     args: Annotated[
         dict[Annotated[str, Unit("argument")], Any],

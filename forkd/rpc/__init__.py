@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from forkd.rpc.errors import (
     BadArguments,
+    BrokerUnavailable,
     Busy,
     NoSuchMethod,
     NoSuchTopic,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncClient",
     "BadArguments",
+    "BrokerUnavailable",
     "Busy",
     "Client",
     "NoSuchMethod",

@@ -53,6 +53,10 @@ class Busy(RpcError):
     """The worker runs as many calls as it may, and as many wait as may; the method was not called."""
 
 
+class BrokerUnavailable(RpcError):
+    """No broker can be reached, or none that wants us, or it takes no messages; the method was not called."""
+
+
 class WorkerLost(RpcError):
     """The worker ended with the call in flight: whether the method ran, and how far, nobody knows."""
 
@@ -63,6 +67,10 @@ class Timeout(RpcError, TimeoutError):
 
 class Moved(RpcError):
     """The worker drains and has not begun the call: it may be sent to another. A transport keeps this to itself."""
+
+
+class Again(RpcError):
+    """The worker was lost with the call, which is idempotent. A transport keeps this to itself, as above."""
 
 
 class Failure(NamedTuple):
@@ -89,6 +97,7 @@ _KINDS: dict[str, type[RpcError]] = {
     "lost": WorkerLost,
     "no-such-worker": NoSuchWorker,
     "moved": Moved,
+    "again": Again,
 }
 
 

@@ -14,6 +14,11 @@ SUFFIX = ".sock"
 
 def directory(topic: str, runtime: str | None = None) -> str:
     """Return the directory of a topic's sockets; raise `ForkdError` for what is no topic's name."""
+    return os.path.join(runtime or present_runtime_dir(), "rpc", check(topic))
+
+
+def check(topic: str) -> str:
+    """Return a topic; raise `ForkdError` for what is no topic's name."""
     if not _NAME.fullmatch(topic):
         raise ForkdError(f"{topic!r:.80} is no topic: expected letters, digits and _.- only, the first of them no dot")
-    return os.path.join(runtime or present_runtime_dir(), "rpc", topic)
+    return topic

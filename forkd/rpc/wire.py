@@ -17,7 +17,8 @@ PROTOCOL = 2
 MESSAGE_LIMIT = 8 << 20
 """Longest body of a frame, in bytes; the same for both sides and both directions."""
 
-_HEADER = 4
+HEADER = 4
+"""Bytes of a frame before its body."""
 
 Message = dict[str, Any]
 
@@ -44,7 +45,7 @@ class Request(NamedTuple):
 def frame(message: Message) -> bytes:
     """Return the message's frame; raise `Unsendable`, which says what stands in the way."""
     body = pack(message)
-    return len(body).to_bytes(_HEADER, "big") + body
+    return len(body).to_bytes(HEADER, "big") + body
 
 
 def pack(message: Message) -> memoryview:
@@ -70,8 +71,8 @@ class Frames:
         rest += data
         messages = []
         start = 0
-        while len(rest) - start >= _HEADER:
-            body = start + _HEADER
+        while len(rest) - start >= HEADER:
+            body = start + HEADER
             size = int.from_bytes(rest[start:body], "big")
             if size > MESSAGE_LIMIT:
                 raise ProtocolError(f"a frame announces {size} bytes, and {MESSAGE_LIMIT} is the most")

@@ -52,11 +52,6 @@ def test_a_key_of_the_file(told, key, value):
     assert told(text) == [f"services.yaml:2:1: {key}: {LATER}"]
 
 
-def test_a_transport(told):
-    text = "services:\n  a:\n    server: a:B\n    topic: t\n    transport: amqp://shop:hunter2@broker/\n"
-    assert told(text) == [f"services.yaml:5:16: services.a.transport: {LATER}"]
-
-
 def test_an_address_of_socket_activation(told):
     text = "services:\n  a:\n    server: wsgi\n    app: a:b\n    bind: fd:http\n"
     assert told(text) == [f"services.yaml:5:11: services.a.bind: {LATER}"]

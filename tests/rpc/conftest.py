@@ -1,4 +1,4 @@
-"""Workers of either engine on real sockets, each in a process of its own, and clients that are closed in the end."""
+"""Workers of either engine, each in a process of its own, on real sockets or a real broker; clients that get closed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,10 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from kombu.connection import Connection
 
 from forkd import rpc, sockets
+from forkd.rpc.transports.amqp import names
 from tests.rpc.in_loop import InLoop
+from tests.waiting import until
 
+HERE = socket.gethostname()
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -24,29 +29,36 @@ class Worker:
     """One serving process: `expect` reads its lines, `order` writes to it."""
 
     def __init__(self, setup, runtime, pass_fds):
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in the end
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.rpc.serving", json.dumps(setup)],
             cwd=ROOT,
             env={**os.environ, "FORKD_RUNTIME_DIR": str(runtime)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._errors,
             pass_fds=pass_fds,
             bufsize=0,
         )
         self.pid = self.process.pid
         self._said = b""
 
-    def expect(self, line):
-        """Read the next line, which must be this one and come within 30 s."""
+    def expect(self, *lines):
+        """Read the next line, which must be one of these and come within 30 s."""
         out = self.process.stdout
         assert out is not None
         while b"\n" not in self._said:
-            assert select.select([out], [], [], 30)[0], f"{line}: the worker says nothing"
+            assert select.select([out], [], [], 30)[0], f"{lines}: the worker says nothing"
             data = os.read(out.fileno(), 1000)
-            assert data, f"{line}: the worker is gone"
+            assert data, f"{lines}: the worker is gone"
             self._said += data
         said, _, self._said = self._said.partition(b"\n")
-        assert said.decode() == line
+        assert said.decode() in lines
+
+    def errors(self):
+        """Return what it has written to its stderr."""
+        self._errors.seek(0)
+        return self._errors.read().decode()
 
     def order(self, word):
         assert self.process.stdin is not None
@@ -59,23 +71,35 @@ class Worker:
         assert self.process.wait(30) == 0
 
     def end(self):
+        if self._errors.closed:
+            return
         self.process.kill()
         self.process.wait(30)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             pipe.close()
+        sys.stderr.write(self.errors())
+        self._errors.close()
 
 
 class Host:
-    """A runtime directory with the launcher's part in it: a listener for each slot, which outlives the workers."""
+    """Where workers run: a runtime directory, or a broker's address.
 
-    def __init__(self, runtime, concurrency, client=rpc.Client):
+    With the launcher's part in it: a listener for each slot, which outlives the workers.
+    """
+
+    def __init__(self, runtime, concurrency, client=rpc.Client, transport="local"):
         self.runtime = runtime
         self.concurrency = concurrency
+        self.transport = transport
         self._client = client
         self._listeners = {}
         self._incarnations = itertools.count(1)
         self._to_end = []
+
+    @property
+    def is_local(self):
+        return self.transport == "local"
 
     def listener(self, slot=0, topic="probe"):
         if (topic, slot) not in self._listeners:
@@ -86,10 +110,27 @@ class Host:
 
     def worker(self, slot=0, topic="probe", **setup):
         """Start a worker in a slot and wait until it is ready."""
-        listener = self.listener(slot, topic).fileno()
-        setup |= {"concurrency": self.concurrency, "topic": topic, "slot": slot, "listener": listener}
-        fds = [listener, setup["board"]] if "board" in setup else [listener]
+        setup |= {"concurrency": self.concurrency, "transport": self.transport, "topic": topic, "slot": slot}
+        setup |= {"listener": self.listener(slot, topic).fileno()} if self.is_local else {}
+        fds = [setup[key] for key in ("listener", "board") if key in setup]
         return self.start(setup | {"incarnation": next(self._incarnations)}, fds)
+
+    def await_workers(self, count, topic="probe", transport=None):
+        """Wait until the broker knows of this many workers: it may hear late of one that was killed."""
+        if not self.is_local:
+            with Connection(transport or self.transport) as connection, connection.channel() as channel:
+                queue = names.of_topic(topic)
+                until(
+                    lambda: channel.queue_declare(queue, passive=True).consumer_count == count,
+                    what=f"the broker knows of {count} workers",
+                )
+
+    def vacancy(self):
+        """Have the topic a slot without a worker."""
+        if self.is_local:
+            self.listener()
+        else:
+            self.worker().stop()
 
     def start(self, setup, pass_fds=()):
         worker = Worker(setup, self.runtime, pass_fds)
@@ -98,7 +139,7 @@ class Host:
         return worker
 
     def client(self, topic="probe", timeout=30.0, **more):
-        client = self._client(topic, timeout=timeout, runtime_dir=str(self.runtime), **more)
+        client = self._client(topic, self.transport, timeout=timeout, runtime_dir=str(self.runtime), **more)
         self._to_end.append(getattr(client, "end", client.close))
         return client
 
@@ -116,25 +157,57 @@ def connections(client):
 
 # Who calls from an event loop is served by one engine as by the other.
 KINDS = {"threads": ("threads", rpc.Client), "eventlet": ("eventlet", rpc.Client), "async": ("threads", InLoop)}
+EVERYWHERE = [*KINDS, *(f"amqp-{kind}" for kind in KINDS)]
 
 
-@pytest.fixture(params=KINDS)
+def _host(request, runtime):
+    broker, _, kind = request.param.rpartition("-")
+    if not broker:
+        return Host(runtime, *KINDS[kind])
+    broker = request.getfixturevalue("broker")  # asked for only here: most tests need none
+    return Host(runtime, *KINDS[kind], broker.url(broker.vhost()))
+
+
+@pytest.fixture(params=EVERYWHERE)
 def host(request, short_tmp):
-    host = Host(short_tmp, *KINDS[request.param])
+    host = _host(request, short_tmp)
     yield host
     host.end()
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(params=KINDS)
+def local(request, short_tmp):
+    """Yield a host without a broker."""
+    host = _host(request, short_tmp)
+    yield host
+    host.end()
+
+
+@pytest.fixture(params=[kind for kind in EVERYWHERE if "-" in kind])
+def remote(request, short_tmp):
+    """Yield a host whose workers are reached over a broker."""
+    host = _host(request, short_tmp)
+    yield host
+    host.end()
+
+
+@pytest.fixture(scope="module", params=EVERYWHERE)
 def shared(request):
     """Yield a host with one worker, which all tests of a module use that leave it as they found it."""
     with tempfile.TemporaryDirectory(prefix="fkd-", dir="/tmp") as runtime:
-        host = Host(Path(runtime), *KINDS[request.param])
+        host = _host(request, Path(runtime))
         try:
             host.worker()
             yield host
         finally:
             host.end()
+
+
+@pytest.fixture
+def client(shared):
+    """Yield a client of the shared worker."""
+    with shared.client() as client:
+        yield client
 
 
 @pytest.fixture

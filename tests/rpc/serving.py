@@ -21,6 +21,7 @@ import socket  # noqa: E402 -- after eventlet has patched it
 import threading  # noqa: E402 -- as above
 
 from forkd import Service, log_context, periodic_task, rpc  # noqa: E402
+from forkd.rpc.transports.amqp import names  # noqa: E402
 from forkd.scoreboard import Board  # noqa: E402
 from forkd.service import Inheritance, WorkerIdentity  # noqa: E402
 from tests.rpc import known  # noqa: E402
@@ -47,6 +48,7 @@ class Probe(rpc.Server):
 
     def __init__(self):
         self.counted = 0
+        self.marks = []
         self.instance_attribute = len
 
     def init(self, service):
@@ -110,6 +112,14 @@ class Probe(rpc.Server):
     def who(self):
         return os.getpid()
 
+    def mark(self, key):
+        """Note that a call has run."""
+        self.marks.append(key)
+        return key
+
+    def marked(self):
+        return self.marks
+
     def refuse(self, *, strangely=False):
         raise (known.Strange(1, 2) if strangely else known.Refused("no", dt.date(2026, 1, 1)))
 
@@ -136,7 +146,7 @@ class Probe(rpc.Server):
         return self.counted
 
     def relay(self, topic, method, args):
-        with rpc.Client(topic) as client:
+        with rpc.Client(topic, self.transport) as client:
             return client.call(method, **args)
 
     @staticmethod
@@ -164,7 +174,8 @@ def inheritance():
     if "listener" in SETUP:
         address = f"unix:{os.environ['FORKD_RUNTIME_DIR']}/rpc/{SETUP['topic']}/{SETUP['slot']}.sock"
         listeners[address] = socket.socket(fileno=SETUP["listener"])
-        worker = WorkerIdentity("here", "probe", SETUP["slot"], SETUP["incarnation"])
+    if "slot" in SETUP:
+        worker = WorkerIdentity(socket.gethostname(), "probe", SETUP["slot"], SETUP["incarnation"])
     if "board" in SETUP:
         board = Board(SETUP["board"])
     return Inheritance(listeners, board, worker)
@@ -184,8 +195,11 @@ def obey(service, server):
 
 
 def main():
+    if "unused" in SETUP:
+        names.UNUSED = SETUP["unused"]
     server = Probe()
     server.topic = SETUP["topic"]
+    server.transport = SETUP.get("transport", "local")
     server.version = "1.2"
     server.allow = SETUP.get("allow", ())
     server.call_queue = SETUP.get("call_queue")

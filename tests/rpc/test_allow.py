@@ -141,8 +141,8 @@ def test_what_names_nobody_is_refused(entry):
         Peers([entry])
 
 
-def test_a_flood_of_refused_callers_is_logged_once(host, capfd):
-    serve(host, "uid:1")
+def test_a_flood_of_refused_callers_is_logged_once(host):
+    worker = serve(host, "uid:1")
 
     def knock():
         for _ in range(50):
@@ -154,7 +154,7 @@ def test_a_flood_of_refused_callers_is_logged_once(host, capfd):
         return "done"
 
     assert as_user(knock, CALLER) == "done"
-    assert capfd.readouterr().err.count("a caller was refused") == 1
+    assert worker.errors().count("a caller was refused") == 1
 
 
 def mode(path):

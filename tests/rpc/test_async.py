@@ -13,9 +13,6 @@ import pytest
 from forkd import rpc
 from forkd.errors import ForkdError
 from forkd.rpc import wire
-from forkd.rpc.async_client import _AsyncLink
-from forkd.rpc.transports.called_back import CalledBack
-from forkd.rpc.transports.local.client import LocalClient
 from tests.rpc.conftest import Host
 
 
@@ -261,84 +258,3 @@ def test_one_task_looks_for_slots_for_all_that_wait(host, client, looks):
 def test_what_can_never_be_called_is_refused_at_once(build):
     with pytest.raises(ForkdError):
         build()
-
-
-class WithThreads(LocalClient):
-    """A transport that calls back: the local one for threads, and threads for it."""
-
-    def __init__(self, topic, directory):
-        super().__init__(topic, directory)
-        self.threads = ThreadPoolExecutor(8)
-        self.given_up = 0
-
-    def begin(self, call, deadline, done):
-        return self._begin_in_thread(self.ask, call, deadline, done)
-
-    def begin_all(self, call, deadline, done):
-        return self._begin_in_thread(self.ask_all, call, deadline, done)
-
-    def close(self):
-        super().close()
-        self.threads.shutdown()
-
-    def _begin_in_thread(self, ask, call, deadline, done):
-        call.message(0, deadline)
-
-        def work():
-            try:
-                done(ask(call, deadline))
-            except rpc.RpcError as error:
-                done(error)
-
-        self.threads.submit(work)
-        return self._give_up
-
-    def _give_up(self):
-        self.given_up += 1
-
-
-@pytest.fixture
-def called_back(host, client, monkeypatch):
-    """Return the client over a transport that calls back."""
-    made = []
-
-    def make(_url, topic, runtime_dir):
-        made.append(WithThreads(topic, f"{runtime_dir}/rpc/{topic}"))
-        return CalledBack(made[-1])
-
-    monkeypatch.setattr("forkd.rpc.async_client.async_transport", make)
-    client._link = _AsyncLink("any", "probe", str(host.runtime))
-    yield client
-    for each in made:
-        each.close()
-
-
-def test_a_transport_with_a_thread_of_its_own_calls_back(host, called_back):
-    worker = host.worker()
-
-    async def main():
-        async with called_back as client:
-            assert await asyncio.gather(*(client.call("add", a=number) for number in range(50))) == list(range(1, 51))
-            assert await client.fanout("who") == {"here/probe/0/1": worker.pid}
-            with pytest.raises(rpc.RemoteError, match="KeyError"):
-                await client.call("boom", text="x")
-            with pytest.raises(rpc.Timeout):
-                await client.prepare(timeout=0.1).call("hold", name="a")
-            held = asyncio.create_task(client.call("hold", name="b"))
-            await began(worker, "a")
-            await began(worker, "b")
-            transport = transport_of(client)._transport
-            held.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await held
-            assert transport.given_up == 1
-            worker.order("release")
-
-    asyncio.run(main())
-    with pytest.raises(rpc.NoSuchTopic):
-        asyncio.run(_nobody(host))
-
-
-async def _nobody(host):
-    async with rpc.AsyncClient("nobody", runtime_dir=str(host.runtime)) as client:
-        await client.call("who")

@@ -11,7 +11,7 @@ import pytest
 
 from forkd import rpc, sockets
 from forkd.rpc import wire
-from tests.rpc.conftest import ROOT
+from tests.rpc.conftest import HERE, ROOT
 from tests.waiting import until
 
 
@@ -51,14 +51,14 @@ def framed(body):
     return struct.pack(">I", len(body)) + body
 
 
-def test_a_worker_says_hello(host):
-    host.worker(slot=3)
-    with Raw(host, slot=3) as raw:
+def test_a_worker_says_hello(local):
+    local.worker(slot=3)
+    with Raw(local, slot=3) as raw:
         hello = raw.read()
     assert hello == {
         "type": "hello",
         "protocol": wire.PROTOCOL,
-        "worker": "here/probe/3/1",
+        "worker": f"{HERE}/probe/3/1",
         "idempotent": ["echo_again", "hold_again"],
     }
 
@@ -87,8 +87,9 @@ def test_a_worker_says_hello(host):
         wire.frame({"type": "call", "id": 1, "method": "count", "version": 1}),
     ],
 )
-def test_garbage_ends_its_own_connection(shared, garbage):
-    with shared.client() as client, Raw(shared) as raw:
+def test_garbage_ends_its_own_connection(local, garbage):
+    local.worker()
+    with local.client() as client, Raw(local) as raw:
         assert client.call("add", a=1) == 2
         assert raw.read()["type"] == "hello"
         raw.sock.sendall(garbage)
@@ -96,28 +97,29 @@ def test_garbage_ends_its_own_connection(shared, garbage):
         assert client.call("add", a=1) == 2
 
 
-def test_half_a_call_and_a_hasty_farewell_are_nothing(host):
-    host.worker()
-    with Raw(host) as raw:
+def test_half_a_call_and_a_hasty_farewell_are_nothing(local):
+    local.worker()
+    with Raw(local) as raw:
         assert raw.read()["type"] == "hello"
         raw.sock.sendall(wire.frame({"type": "call", "id": 1, "method": "bump"})[:-1])
-    with Raw(host) as raw:
+    with Raw(local) as raw:
         assert raw.read()["type"] == "hello"
         raw.call(1, "bump")  # nobody waits for its answer
-    client = host.client()
+    client = local.client()
     until(lambda: client.call("count") == 1, what="the whole call is made")
 
 
-def test_a_context_travels_with_its_call(shared):
-    with Raw(shared) as raw:
+def test_a_context_travels_with_its_call(local):
+    local.worker()
+    with Raw(local) as raw:
         assert raw.read()["type"] == "hello"
         raw.call(1, "with_context", args={"value": 1}, context={"user": "ada"})
         assert raw.read()["result"] == [1, {"user": "ada"}]
 
 
-def test_a_late_call_is_answered_without_being_made(host):
-    host.worker()
-    with Raw(host) as raw:
+def test_a_late_call_is_answered_without_being_made(local):
+    local.worker()
+    with Raw(local) as raw:
         assert raw.read()["type"] == "hello"
         raw.call(1, "bump", seconds=-1)
         assert raw.read()["error"][0] == "late"
@@ -125,10 +127,10 @@ def test_a_late_call_is_answered_without_being_made(host):
         assert raw.read()["result"] == 0
 
 
-def test_a_client_that_does_not_read_is_not_read_any_more(host):
-    host.worker()
-    client = host.client()
-    with Raw(host) as raw:
+def test_a_client_that_does_not_read_is_not_read_any_more(local):
+    local.worker()
+    client = local.client()
+    with Raw(local) as raw:
         assert raw.read()["type"] == "hello"
         sent = flood(raw.sock, wire.frame({"type": "call", "id": 1, "method": "nope" * 100}))
         assert sent < 64 << 20
@@ -153,10 +155,10 @@ def flood(sock, frame):
     return sent
 
 
-def test_a_client_that_takes_no_large_answers_is_cut_off_and_others_served(host):
-    host.worker()
-    client = host.client()
-    with Raw(host) as raw:
+def test_a_client_that_takes_no_large_answers_is_cut_off_and_others_served(local):
+    local.worker()
+    client = local.client()
+    with Raw(local) as raw:
         assert raw.read()["type"] == "hello"
         for number in range(24):
             raw.call(number, "large", args={"size": 4 << 20})
@@ -171,24 +173,24 @@ def _hung_up(sock):
         return True
 
 
-def test_a_worker_that_speaks_another_protocol_is_refused_with_a_sentence(host):
-    with answering(host, {"type": "hello", "protocol": 2}), pytest.raises(rpc.RpcError, match="speaks RPC protocol 2"):
-        host.client().call("add", a=1)
+def test_a_worker_that_speaks_another_protocol_is_refused_with_a_sentence(local):
+    with answering(local, {"type": "hello", "protocol": 2}), pytest.raises(rpc.RpcError, match="speaks RPC protocol 2"):
+        local.client().call("add", a=1)
 
 
-def test_a_refusal_reaches_the_caller(host):
+def test_a_refusal_reaches_the_caller(local):
     refusal = {"type": "refused", "message": "uid 7 may not call"}
-    with answering(host, refusal), pytest.raises(rpc.NotAllowed, match="uid 7 may not call"):
-        host.client().call("add", a=1)
+    with answering(local, refusal), pytest.raises(rpc.NotAllowed, match="uid 7 may not call"):
+        local.client().call("add", a=1)
 
 
 class answering:  # noqa: N801 -- used as a function
     """A process in the worker's place, which says one thing to the first who connects."""
 
-    def __init__(self, host, message):
+    def __init__(self, local, message):
         code = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.setblocking(True); c, _ = s.accept()"
         code += "; c.sendall(bytes.fromhex(sys.argv[2])); c.recv(1)"
-        fd = host.listener().fileno()
+        fd = local.listener().fileno()
         arguments = [sys.executable, "-c", code, str(fd), wire.frame(message).hex()]
         self.process = subprocess.Popen(arguments, pass_fds=[fd], cwd=ROOT)
 
@@ -200,7 +202,7 @@ class answering:  # noqa: N801 -- used as a function
         self.process.wait(10)
 
 
-def test_a_stale_socket_beside_a_live_one_costs_no_call(host):
-    worker, client = host.worker(), host.client()
-    sockets.listen(f"unix:{host.runtime}/rpc/probe/9.sock", 1).close()
+def test_a_stale_socket_beside_a_live_one_costs_no_call(local):
+    worker, client = local.worker(), local.client()
+    sockets.listen(f"unix:{local.runtime}/rpc/probe/9.sock", 1).close()
     assert {client.call("who") for _ in range(20)} == {worker.pid}

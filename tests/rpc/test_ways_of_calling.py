@@ -11,13 +11,8 @@ import pytest
 from forkd import log_context, logs, rpc
 from forkd.errors import ForkdError
 from tests.rpc import known
+from tests.rpc.conftest import HERE
 from tests.waiting import until
-
-
-@pytest.fixture
-def client(shared):
-    with shared.client() as client:
-        yield client
 
 
 def test_a_cast_returns_when_it_is_accepted_and_runs_then(host):
@@ -81,8 +76,8 @@ def test_a_draining_worker_runs_the_casts_that_it_has_accepted(host):
 
 
 @pytest.mark.parametrize("length", [0, 3])
-def test_as_many_calls_wait_as_the_server_says(host, callers, length):
-    worker, client = host.worker(threads=1, call_queue=length), host.client()
+def test_as_many_calls_wait_as_the_server_says(local, callers, length):
+    worker, client = local.worker(threads=1, call_queue=length), local.client()
     held = callers.submit(client.call, "hold", name="a")
     worker.expect("began a")
     outcomes = [callers.submit(client.call, "hold", name="b") for _ in range(6)]
@@ -95,9 +90,9 @@ def test_as_many_calls_wait_as_the_server_says(host, callers, length):
 def test_a_fan_out_reaches_every_worker_and_tells_what_each_came_to(host):
     workers = [host.worker(slot) for slot in range(3)]
     client = host.client()
-    assert client.fanout("who") == {f"here/probe/{slot}/{slot + 1}": workers[slot].pid for slot in range(3)}
+    assert client.fanout("who") == {f"{HERE}/probe/{slot}/{slot + 1}": workers[slot].pid for slot in range(3)}
     failures = client.fanout("boom", text="x")
-    assert sorted(failures) == [f"here/probe/{slot}/{slot + 1}" for slot in range(3)]
+    assert sorted(failures) == [f"{HERE}/probe/{slot}/{slot + 1}" for slot in range(3)]
     assert all(isinstance(each, rpc.RemoteError) for each in failures.values())
     with pytest.raises(rpc.BadArguments):
         client.fanout("echo", value={1})
@@ -113,18 +108,18 @@ def test_the_workers_of_a_fan_out_work_at_the_same_time(host, callers):
     assert list(outcome.result(30).values()) == ["a"] * 3
 
 
-def test_a_fan_out_tells_of_workers_that_are_lost_and_that_are_not_there(host, callers):
-    lost, other = host.worker(0), host.worker(1)
-    host.listener(2)
-    client = host.client(timeout=5.0)
+def test_a_fan_out_tells_of_workers_that_are_lost_and_that_are_not_there(local, callers):
+    lost, other = local.worker(0), local.worker(1)
+    local.listener(2)
+    client = local.client(timeout=5.0)
     outcome = callers.submit(client.fanout, "hold", name="a")
     for worker in (lost, other):
         worker.expect("began a")
     lost.process.kill()
     other.order("release")
     found = outcome.result(30)
-    assert found.pop("here/probe/1/2") == "a"
-    assert isinstance(found.pop("here/probe/0/1"), rpc.WorkerLost)
+    assert found.pop(f"{HERE}/probe/1/2") == "a"
+    assert isinstance(found.pop(f"{HERE}/probe/0/1"), rpc.WorkerLost)
     ((path, error),) = found.items()
     assert path.endswith("/2.sock")
     assert isinstance(error, rpc.Timeout)
@@ -137,7 +132,7 @@ def test_a_fan_out_follows_a_slot_whose_worker_drains(host, callers):
     outcome = callers.submit(client.fanout, "who")
     old.order("stop")
     new = host.worker()
-    assert outcome.result(30) == {"here/probe/0/2": new.pid}
+    assert outcome.result(30) == {f"{HERE}/probe/0/2": new.pid}
     old.order("release")
     assert held.result(30) == "a"
 
@@ -150,13 +145,13 @@ def test_a_fan_out_to_nobody(host):
 def test_a_call_to_one_worker(host):
     first, second = host.worker(0), host.worker(1)
     client = host.client()
-    for worker in (1, "here/probe/1", "here/probe/1/2"):
+    for worker in (1, f"{HERE}/probe/1", f"{HERE}/probe/1/2"):
         assert {client.prepare(worker=worker).call("who") for _ in range(5)} == {second.pid}
     assert client.prepare(worker=1).prepare(worker=None, timeout=20).timeout == 20
     assert client.prepare(worker=0).call("who") == first.pid
 
 
-@pytest.mark.parametrize("worker", [7, "here/probe/7", "there/probe/0", "here/probe/0/99", "here/prob/0"])
+@pytest.mark.parametrize("worker", [7, f"{HERE}/probe/7", "there/probe/0", f"{HERE}/probe/0/99", f"{HERE}/prob/0"])
 def test_a_call_to_a_worker_that_is_not_there_fails_at_once(client, worker):
     with pytest.raises(rpc.NoSuchWorker, match="no worker"):
         client.prepare(worker=worker).call("who")
@@ -253,9 +248,9 @@ def test_what_is_no_exception_cannot_be_allowed(kinds):
         rpc.Client("probe", allowed_exceptions=kinds)
 
 
-def test_an_idempotent_call_goes_to_another_worker_when_its_own_is_lost(host, callers):
-    lost, other = host.worker(0), host.worker(1)
-    client = host.client()
+def test_an_idempotent_call_goes_to_another_worker_when_its_own_is_lost(local, callers):
+    lost, other = local.worker(0), local.worker(1)
+    client = local.client()
     held = callers.submit(client.prepare(worker=0).call, "hold", name="not twice")
     lost.expect("began not twice")
     until(lambda: client.call("who") == other.pid, what="both are known")

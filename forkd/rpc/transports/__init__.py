@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Protocol
 
 from forkd.errors import ForkdError
 from forkd.rpc import topics
+from forkd.rpc.transports.amqp.address import EXPECTED, is_address, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from types import ModuleType
 
     from forkd.rpc.dispatcher import Dispatcher
     from forkd.rpc.errors import RpcError
     from forkd.rpc.outgoing import Outgoing
+    from forkd.rpc.transports.amqp.address import Address
     from forkd.rpc.wire import Message
     from forkd.service import Service
 
@@ -34,22 +38,6 @@ class Transport(Protocol):
 
     def forget(self) -> None:
         """Close a parent's descriptors in its fork: no word to anyone, no lock, which a fork may have cut off."""
-
-
-class CallbackTransport(Transport, Protocol):
-    """A transport with a thread of its own, which need not be waited for: so tasks of an event loop can use it."""
-
-    def begin(self, call: Outgoing, deadline: float, done: Callable[[Message | RpcError], None]) -> Callable[[], None]:
-        """Send a call and return at once what gives it up, which never blocks either.
-
-        `done` gets what `ask` would return or raise: once, from any thread, which it does not hold up; nothing need
-        come after the call was given up. Raise `Unsendable`.
-        """
-
-    def begin_all(
-        self, call: Outgoing, deadline: float, done: Callable[[dict[str, Message | RpcError] | RpcError], None]
-    ) -> Callable[[], None]:
-        """Do the same with what `ask_all` would return or raise."""
 
 
 class AsyncTransport(Protocol):
@@ -90,16 +78,22 @@ def transport(url: str, topic: str, runtime_dir: str | None) -> Transport:
         from forkd.rpc.transports.local.client import LocalClient  # lazy: each process loads the transport it uses
 
         return LocalClient(topic, topics.directory(topic, runtime_dir))
-    raise _unknown(url, topic)
+    if is_address(url):
+        client: Transport = _load("client", topic).AmqpClient(topics.check(topic), _address(url, topic))
+        return client
+    raise _unknown(topic)
 
 
 def async_transport(url: str, topic: str, runtime_dir: str | None) -> AsyncTransport:
-    """Return the same for one event loop, which need not run yet; that of a `CallbackTransport` is a `CalledBack`."""
+    """Return the same for one event loop, which need not run yet."""
     if url == "local":
         from forkd.rpc.transports.local.async_client import AsyncLocalClient  # lazy: as above
 
         return AsyncLocalClient(topic, topics.directory(topic, runtime_dir))
-    raise _unknown(url, topic)
+    if is_address(url):
+        client: AsyncTransport = _load("async_client", topic).AsyncAmqpClient(topics.check(topic), _address(url, topic))
+        return client
+    raise _unknown(topic)
 
 
 def intake(url: str, topic: str, service: Service, dispatcher: Dispatcher, allow: Sequence[str] = ()) -> Intake:
@@ -111,15 +105,38 @@ def intake(url: str, topic: str, service: Service, dispatcher: Dispatcher, allow
         from forkd.rpc.transports.local.server import LocalServer  # lazy: as above
 
         return LocalServer(service, topic, dispatcher, allow)
-    raise _unknown(url, topic)
+    if is_address(url):
+        address = _address(url, topic)
+        server: Intake = _load("server", topic).AmqpServer(service, topics.check(topic), address, dispatcher)
+        return server
+    raise _unknown(topic)
 
 
 def load(url: str) -> None:
     """Import what `intake` needs for a transport: done before a fork, its workers need not."""
     if url == "local":
         import forkd.rpc.transports.local.server  # noqa: F401 -- as said  # lazy: as above
+    elif is_address(url):
+        _load("server", "rpc")
 
 
-def _unknown(url: str, topic: str) -> ForkdError:
-    # What follows the scheme may hold a password.
-    return ForkdError(f"{topic}: transport {url.partition(':')[0]!r:.40} is not supported; there is: local")
+def _address(url: str, topic: str) -> Address:
+    try:
+        return parse(url)
+    except ForkdError as error:
+        raise ForkdError(f"{topic}: transport: {error}") from None
+
+
+def _load(side: str, topic: str) -> ModuleType:
+    """Return one side of the amqp transport; raise `ForkdError` where what it stands on is not installed."""
+    try:
+        return importlib.import_module(f"forkd.rpc.transports.amqp.{side}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("amqp", "kombu"):
+            raise
+        raise ForkdError(f"{topic}: the amqp transport needs kombu: pip install 'forkd[amqp]'") from None
+
+
+def _unknown(topic: str) -> ForkdError:
+    # What it is stays unsaid: it may be an address with a password in it, and a slip of the pen in its scheme.
+    return ForkdError(f"{topic}: transport: expected local, or {EXPECTED}")

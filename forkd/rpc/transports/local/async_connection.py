@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from forkd.rpc.errors import RpcError, Timeout
 from forkd.rpc.transports.local.dialogue import Dialogue
-from forkd.rpc.transports.local.waits import left_until
+from forkd.rpc.transports.waits import left_until
 
 if TYPE_CHECKING:
     import socket

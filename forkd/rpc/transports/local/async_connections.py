@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from forkd.rpc.errors import Timeout
 from forkd.rpc.transports.local.async_connection import AsyncConnection
 from forkd.rpc.transports.local.slots import Slots
-from forkd.rpc.transports.local.waits import left_until
+from forkd.rpc.transports.waits import left_until
 
 if TYPE_CHECKING:
     import socket

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from forkd.rpc.errors import Timeout
 from forkd.rpc.transports.local.dialogue import Dialogue
-from forkd.rpc.transports.local.waits import Reading, left_until, until_ready
+from forkd.rpc.transports.waits import Reading, left_until, until_ready
 
 if TYPE_CHECKING:
     import socket

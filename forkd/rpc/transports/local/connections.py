@@ -9,7 +9,7 @@ import time
 from forkd.rpc.errors import Timeout
 from forkd.rpc.transports.local.connection import Connection
 from forkd.rpc.transports.local.slots import Slots
-from forkd.rpc.transports.local.waits import left_until, until_ready
+from forkd.rpc.transports.waits import left_until, until_ready
 
 _PATIENCE = 1.0  # seconds for those that were just connected to, if they are ready, to say so
 
