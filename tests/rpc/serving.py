@@ -117,6 +117,10 @@ class Probe(rpc.Server):
         self.marks.append(key)
         return key
 
+    def nap(self, seconds, key):
+        self.group.sleep(seconds)
+        return self.mark(key)
+
     def marked(self):
         return self.marks
 

@@ -196,6 +196,21 @@ def test_the_broker_drops_calls_whose_deadline_has_passed(remote, callers):
     assert client.call("count") == 0
 
 
+def test_a_call_that_has_waited_so_long_that_it_would_be_late_is_not_begun(remote, callers):
+    worker, client = remote.worker(threads=1), remote.client()
+    assert client.call("nap", seconds=0.3, key="short") == "short"  # so long such calls take
+    held = callers.submit(client.call, "hold", name="a")
+    worker.expect("began a")
+    waiting = callers.submit(client.prepare(timeout=2).call, "nap", seconds=0.3, key="late")
+    passed = time.monotonic() + 1.3
+    until(lambda: time.monotonic() > passed, what="it has less than four times as long left")
+    worker.order("release")
+    assert held.result(30) == "a"
+    assert client.call("marked") == ["short"]
+    with pytest.raises(rpc.Timeout):
+        waiting.result(30)
+
+
 def test_a_topic_is_forgotten_when_nobody_has_served_it_for_a_while(remote):
     worker, client = remote.worker(unused=1), remote.client()
     assert client.call("add", a=1) == 2

@@ -6,8 +6,9 @@ ones, and the tasks of an event loop go through the same.
 
 from __future__ import annotations
 
-import math
 import socket
+import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from forkd.rpc.errors import (
@@ -27,6 +28,7 @@ from forkd.rpc.transports.amqp.dialogue import CALLS
 from forkd.rpc.transports.amqp.fanout import FanOut
 from forkd.rpc.transports.amqp.frames import Properties
 from forkd.rpc.transports.amqp.notes import Answer, Connect, Full, Gone, Returned, Wait
+from forkd.rpc.transports.amqp.patience import Patience, expiration
 from forkd.rpc.transports.waits import left_until
 from forkd.rpc.wire import pack
 
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from forkd.rpc.wire import Message
 
 _REPLIES = names.REPLIES.encode()
-_LONGEST = (1 << 32) - 1  # ms; a broker takes no more
 
 
 class Calls:
@@ -48,6 +49,7 @@ class Calls:
     def __init__(self, topic: str, box: Callable[[], Box]) -> None:
         self._topic = topic
         self._box = box
+        self._patience: defaultdict[str, Patience] = defaultdict(Patience)  # by method
         self._to_any = frames.publish(CALLS, names.of_topic(topic).encode(), mandatory=True)
 
     def ask(self, call: Outgoing, deadline: float, *, has_lost: bool = False) -> Steps[Answer]:
@@ -88,7 +90,7 @@ class Calls:
     def _fan_out(self, call: Outgoing, deadline: float) -> Steps[FanOut]:
         while True:
             box = self._box()
-            body, properties = _body(call, box, deadline), Properties(_REPLIES, _expiration(deadline))
+            body, properties = _body(call, box, deadline), Properties(_REPLIES, expiration(left_until(deadline)))
             fanout = FanOut((yield from self._connection(deadline)), self._topic, deadline)
             try:
                 yield from fanout.ask(box, self._box, body, properties)
@@ -107,8 +109,12 @@ class Calls:
         try:
             if dialogue.blocked and not (yield from self._unblocked(connection, box, deadline)):
                 return None
-            place = dialogue.publish(box, to[0], body, Properties(_REPLIES, _expiration(deadline), to[1]))
+            patience, began = self._patience[call.method], time.monotonic()
+            kept = deadline - began if call.cast else patience.kept(deadline - began)
+            place = dialogue.publish(box, to[0], body, Properties(_REPLIES, expiration(kept), to[1]))
             note = yield Wait(connection, box, deadline)
+            if note is None or isinstance(note, Answer):
+                patience.note(time.monotonic() - began)
             if isinstance(note, Gone) and not dialogue.was_sent(place):
                 return None
         finally:
@@ -177,11 +183,6 @@ class Calls:
 
 def _body(call: Outgoing, box: Box, deadline: float) -> bytes:
     return bytes(pack(call.message(box.number, deadline)))
-
-
-def _expiration(deadline: float) -> bytes:
-    """Return how long the broker keeps a call, in its own words."""
-    return b"" if deadline == math.inf else b"%d" % min(math.ceil(1000 * left_until(deadline)), _LONGEST)
 
 
 def _again(message: Message) -> Exception | None:
