@@ -78,6 +78,8 @@ def _needs_breaches(draft: Draft, kind: str) -> Iterator[Breach]:
     elif "topic" not in draft.values and "topic" not in draft.broken:
         for key in sorted({"allow", "transport", "call_queue"} & draft.written - draft.broken):
             yield Breach(draft.name, key, 'makes sense only with "topic"')
+    elif "allow" in draft.written - draft.broken and draft.values.get("transport", "local") != "local":
+        yield Breach(draft.name, "allow", 'makes sense only with "transport: local"; a broker has users of its own')
 
 
 def _restart_breaches(draft: Draft) -> Iterator[Breach]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib
 import io
+import json
 import os
 import re
 import subprocess
@@ -215,6 +217,44 @@ def test_those_who_chat_go_over_to_the_new_worker_at_a_reload(chat):
     log = chat.log.read_text()
     assert "Traceback" not in log
     assert "still busy" not in log
+
+
+@pytest.fixture
+def shop_and_billing(monkeypatch, short_tmp, broker) -> Iterator[tuple[Installed, Installed]]:
+    """conf/examples/billing, as on two hosts: each with a launcher of its own."""
+    monkeypatch.setenv("BROKER", broker.url(broker.vhost()))
+    monkeypatch.setenv("BILLING_LEDGER", str(short_tmp / "ledger"))
+    with contextlib.ExitStack() as stack:
+        both = []
+        for name in ("shop", "billing"):
+            (short_tmp / name).mkdir()
+            installed = Installed(short_tmp / name)
+            installed.config = CONF / "examples" / "billing" / f"{name}.yaml"
+            stack.callback(installed.close)
+            monkeypatch.setenv("RUNTIME_DIRECTORY", str(installed.runtime_dir))
+            monkeypatch.setenv("SHOP_PORT", str(installed.port))
+            both.append(installed.start())
+        yield both[0], both[1]
+
+
+def asked(shop: Installed, path: str) -> tuple[int, dict[str, object]]:
+    connection = http.client.HTTPConnection("127.0.0.1", shop.port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+def test_the_shop_charges_customers_on_another_host(shop_and_billing):
+    shop, billing = shop_and_billing
+    status, charged = asked(shop, "/charge?customer=ada&cents=1200")
+    assert (status, charged["charged"]) == (200, 1200)
+    assert asked(shop, "/charge?customer=ada&cents=34")[0] == 200
+    assert asked(shop, "/owed?customer=ada") == (200, {"owed": 1234})
+    assert asked(shop, "/charge?customer=1&cents=1") == (404, {"error": "no such customer"})
+    assert asked(shop, "/charge?customer=ada") == (400, {"error": "give customer, and cents to charge"})
+    assert billing.run("stop", "billing").returncode == 0
+    assert asked(shop, "/charge?customer=ada&cents=1")[0] == 502  # nobody has answered in time
 
 
 @pytest.fixture

@@ -84,6 +84,10 @@ OF_A_SERVICE = [
     ("oom_score_adj: high", '20: services.shop.oom_score_adj: expected an integer ≥ -1000, got "high"'),
     ("cpu_affinity: [0-3]", '20: services.shop.cpu_affinity[0]: expected the number of a processor, got "0-3"'),
     ("cpu_affinity: 8191", "19: services.shop.cpu_affinity: expected a processor that exists, got 8191"),
+    (
+        "allow: uid:0\n    topic: t\n    transport: amqp://h",
+        '12: services.shop.allow: makes sense only with "transport: local"; a broker has users of its own',
+    ),
     ("transport: udp", '16: services.shop.transport: expected "local" or "amqp://USER@HOST/VHOST", got a string'),
     ("app: a:b", '10: services.shop.app: makes sense only with "server: wsgi"'),
     ("bind: 127.0.0.1:80", '11: services.shop.bind: makes sense only with "server: wsgi"'),
@@ -326,6 +330,11 @@ def test_no_more_lines_than_people_read(told):
 )
 def test_no_message_tells_a_secret(told, lines):
     assert "hunter2" not in "\n".join(told(f"{OWN}    {lines}\n", {"PASSWORD": "hunter2"}))
+
+
+def test_what_is_wrong_with_a_broker_s_address_is_told(told):
+    text = f"{OWN}    topic: t\n    transport: amqps://u@h?cert=/c\n"
+    assert told(text) == ["services.yaml:5:16: services.shop.transport: cert and key go together, got a string"]
 
 
 def test_a_message_is_one_line_whatever_it_quotes(told):
