@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 from typing import Self
 
@@ -58,6 +59,8 @@ class Network:
     def __init__(self, *names: str) -> None:
         if os.geteuid() != 0:
             pytest.skip("a network of its own takes root")
+        if shutil.which("ip") is None:
+            pytest.fail("ip is missing: apt-get install iproute2, or make system-packages")
         self._stack = contextlib.ExitStack()
         self.middle = self._host("middle")
         self.middle.ip("address", "add", f"{MIDDLE}/32", "dev", "lo")

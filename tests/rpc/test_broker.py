@@ -11,6 +11,7 @@ import pytest
 
 from forkd import Service, rpc
 from forkd.errors import ForkdError
+from forkd.rpc import wire
 from forkd.rpc.transports.amqp import names
 from tests.broker import Broker
 from tests.rpc.conftest import HERE
@@ -273,10 +274,13 @@ def test_messages_that_are_no_calls_are_dropped(remote):
     worker, client = remote.worker(), remote.client()
     assert client.call("who") == worker.pid
     with kombu.connection.Connection(remote.transport) as connection, connection.channel() as channel:
-        for body in (b"", b"\xc1", b"{}", b"\x81\xa4type\xa4call", b"x" * 300_000):
+        for body in (b"", b"\xc1", b"{}", b"\x81\xa4type\xa4call", b"x" * 300_000, b"x" * (wire.MESSAGE_LIMIT + 1)):
             message = channel.prepare_message(body)
             channel.basic_publish(message, "", names.of_topic("probe"))
     assert client.call("who") == worker.pid
+    until(
+        lambda: worker.errors().count("a message was dropped: ") == 5, what="all but the call of no method are dropped"
+    )
 
 
 def test_a_broker_that_is_short_of_memory_takes_calls_when_it_has_some_again(remote, broker, callers):

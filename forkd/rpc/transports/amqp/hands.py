@@ -16,7 +16,7 @@ from forkd.rpc.errors import Failure
 from forkd.rpc.transports.amqp import frames, names
 from forkd.rpc.transports.amqp.consumer import CHANNEL
 from forkd.rpc.transports.amqp.frames import Properties
-from forkd.rpc.wire import HEADER, frame, request, unpack
+from forkd.rpc.wire import HEADER, MESSAGE_LIMIT, frame, request, unpack
 
 if TYPE_CHECKING:
     from forkd.rpc.dispatcher import Dispatcher
@@ -42,6 +42,8 @@ class Hands:
     def take(self, consumer: Consumer, message: Message) -> None:
         """Have a call run, or answer at once why not; a message that is none is dropped."""
         try:
+            if len(message.body) > MESSAGE_LIMIT:
+                raise ProtocolError(f"it takes {len(message.body)} bytes, and {MESSAGE_LIMIT} is the most")
             asked = request(unpack(message.body))
         except ProtocolError as error:
             _log.warning("a message was dropped: %s", error)
