@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from forkd.rpc.wire import Message
 
 _LEAD, _WRITE = "lead", "write"  # notes by which a waiting caller is appointed
+_WRITER_PATIENCE = 0.1  # seconds after which who reads looks whether anybody writes, while the socket is full
 
 
 class Box:
@@ -143,20 +144,17 @@ class Connection(Dialogue):
             seconds = left_until(deadline)
             if not seconds:
                 return None
-            if self.unsent:  # whoever is to write it may give up
-                until_ready([self.sock], [self.sock], seconds)
-                self._write_some()
-            else:
+            if not self.unsent:
                 self._reading.wait(seconds)
+            elif self._writing.acquire(blocking=False):  # whoever was to write it has given up
+                try:
+                    until_ready([self.sock], [self.sock], seconds)
+                    self._write_out(0.0)
+                finally:
+                    self._writing.release()
+            else:  # of green threads no two may wait to write; and who does so may give up
+                self._reading.wait(min(seconds, _WRITER_PATIENCE))
             self.read()
-
-    def _write_some(self) -> None:
-        """Write what the socket takes now, unless another thread is at it."""
-        if self._writing.acquire(blocking=False):
-            try:
-                self._write_out(0.0)
-            finally:
-                self._writing.release()
 
     def _leave(self, number: int) -> None:
         self.pending.pop(number, None)
