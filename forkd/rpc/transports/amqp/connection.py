@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from forkd.rpc.transports.amqp.notes import Box
 
 _FAREWELL = 1.0  # seconds for the broker to confirm that we go
+_WRITER_PATIENCE = 0.1  # seconds after which who reads looks whether anybody waits for room, while there is none
 
 
 class Connection:
@@ -74,7 +75,7 @@ class Connection:
             finally:
                 self._room.release()
         elif seconds:
-            self._reading.wait(patience)
+            self._reading.wait(min(patience, _WRITER_PATIENCE) if link.is_full else patience)
         self.dialogue.listen()
         if seconds:
             self.dialogue.mind_silence()
