@@ -57,6 +57,7 @@ def test_calls_go_on_with_the_successor_of_a_killed_worker(host):
     assert client.call("who") == worker.pid
     worker.end()
     successor = host.worker()
+    host.await_workers(1)
     assert client.call("who") == successor.pid
 
 

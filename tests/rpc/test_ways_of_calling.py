@@ -169,6 +169,7 @@ def test_a_call_to_one_worker_waits_for_the_successor_in_its_slot(host, callers)
     client = host.client().prepare(worker=0)
     assert client.call("who") == old.pid
     old.end()
+    host.await_workers(1)
     early = callers.submit(client.call, "who")
     new = host.worker(0)
     assert early.result(30) == new.pid
