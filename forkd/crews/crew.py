@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from select import EPOLLIN
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from select import epoll
 
     from forkd.threadgroup import ThreadGroup
 
@@ -55,20 +57,38 @@ class Crew(ABC, Generic[T]):
         """Return a new loop that may `submit` items to this crew; there is one at most."""
 
 
-class Reader(Protocol):
+class Reader(ABC):
     """A loop that calls when a descriptor can be read, or has failed; the calls neither block nor raise.
 
     All but `start` may be used by any thread.
     """
 
+    def __init__(self, poll: epoll) -> None:
+        """Watch by an epoll of its own."""
+        self._epoll = poll
+        self._sources: dict[int, Callable[[], None]] = {}
+
+    @abstractmethod
     def start(self) -> None:
         """Begin to call."""
 
+    @abstractmethod
+    def stop(self) -> None:
+        """Return when nothing is called any more, also where nothing has begun to be."""
+
     def add(self, fd: int, fn: Callable[[], None]) -> None:
         """Call `fn` whenever there is something to read, until it is removed."""
+        self._sources[fd] = fn
+        self._epoll.register(fd, EPOLLIN)
 
     def remove(self, fd: int) -> None:
         """Call for it no more, but perhaps once."""
+        if self._sources.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
 
-    def stop(self) -> None:
-        """Return when nothing is called any more."""
+    def _call(self, fds: Iterable[int]) -> None:
+        """Call for what is ready."""
+        for fd in fds:
+            fn = self._sources.get(fd)
+            if fn is not None:
+                fn()

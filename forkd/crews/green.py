@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import select
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import eventlet.patcher
 import greenlet
 from eventlet.hubs.hub import READ
 
-from forkd.crews.crew import PARKED_MOST, Crew, T
+from forkd.crews.crew import PARKED_MOST, Crew, Reader, T
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,32 +111,21 @@ class GreenCrew(Crew[T]):
             raise
 
 
-class GreenReader:
+class GreenReader(Reader):
     """As `Reader`: an epoll of its own, of which the hub knows one descriptor.
 
     So a turn of the hub, which costs as much as a small item, is shared by all that have become readable.
     """
 
     def __init__(self, crew: GreenCrew[Any]) -> None:
+        super().__init__(_original_select.epoll())
         self._crew = crew
-        self._epoll = _original_select.epoll()
         self._hub: Any = eventlet.hubs.get_hub()
-        self._sources: dict[int, Callable[[], None]] = {}
         self._entry: Any = None  # the hub's, for the epoll
 
     def start(self) -> None:
         """As in `Reader`; the hub runs already."""
         self._entry = self._hub.add(READ, self._epoll.fileno(), self._on_readable, _ignore, None)
-
-    def add(self, fd: int, fn: Callable[[], None]) -> None:
-        """As in `Reader`."""
-        self._sources[fd] = fn
-        self._epoll.register(fd, select.EPOLLIN)
-
-    def remove(self, fd: int) -> None:
-        """As in `Reader`."""
-        if self._sources.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
 
     def stop(self) -> None:
         """As in `Reader`."""
@@ -147,10 +135,7 @@ class GreenReader:
 
     def _on_readable(self, _: int) -> None:
         try:
-            for fd, _events in self._epoll.poll(0, _BATCH):
-                fn = self._sources.get(fd)
-                if fn is not None:
-                    fn()
+            self._call(fd for fd, _events in self._epoll.poll(0, _BATCH))
             self._crew.serve()
         except Exception:  # noqa: BLE001 -- a mistake of ours must not cost everybody: the hub would drop the entry
             _log.exception("the loop stumbled")

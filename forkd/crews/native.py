@@ -10,7 +10,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Generic
 
-from forkd.crews.crew import PARKED_MOST, Crew, T
+from forkd.crews.crew import PARKED_MOST, Crew, Reader, T
 from forkd.crews.lane import Lane
 
 if TYPE_CHECKING:
@@ -149,34 +149,25 @@ class NativeCrew(Crew[T]):
         return me.item
 
 
-class NativeReader:
+class NativeReader(Reader):
     """As `Reader`: one thread at a time, which serves what is in the lane itself."""
 
     def __init__(self, group: ThreadGroup, crew: NativeCrew[T]) -> None:
+        super().__init__(select.epoll())
         self._group = group
         self._crew = crew
-        self._epoll = select.epoll()
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         weakref.finalize(self, os.close, self._alarm)
         self._epoll.register(self._alarm, select.EPOLLIN)
-        self._sources: dict[int, Callable[[], None]] = {}
         self._ended = False
         self._stopped = threading.Event()
+        self._stopped.set()
 
     def start(self) -> None:
         """As in `Reader`."""
+        self._stopped.clear()
         self._group.add_loop(self._run)
         self._crew.open_lane(lambda: self._group.add_loop(self._run))
-
-    def add(self, fd: int, fn: Callable[[], None]) -> None:
-        """As in `Reader`."""
-        self._sources[fd] = fn
-        self._epoll.register(fd, select.EPOLLIN)
-
-    def remove(self, fd: int) -> None:
-        """As in `Reader`."""
-        if self._sources.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
 
     def stop(self) -> None:
         """As in `Reader`."""
@@ -187,16 +178,10 @@ class NativeReader:
     def _run(self) -> None:
         while not self._ended:
             try:
-                self._turn()
+                self._call(fd for fd, _events in self._epoll.poll())
                 if not self._crew.lane.serve():
                     self._crew.nudge()  # it took so long that another thread goes on with the loop
                     return
             except Exception:  # noqa: BLE001 -- a mistake of ours must not cost everybody
                 _log.exception("the loop stumbled")
         self._stopped.set()
-
-    def _turn(self) -> None:
-        for fd, _ in self._epoll.poll():
-            fn = self._sources.get(fd)
-            if fn is not None:
-                fn()

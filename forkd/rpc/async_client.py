@@ -12,7 +12,6 @@ from forkd.rpc.transports import async_transport
 from forkd.rpc.wire import Unsendable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
@@ -21,18 +20,6 @@ if TYPE_CHECKING:
 
 class AsyncClient(Prepared):
     """A caller of one topic, as `rpc.Client`. Any number of tasks may share it; each event loop gets connections."""
-
-    def __init__(
-        self,
-        topic: str,
-        transport: str | None = None,
-        timeout: float | None = 30.0,
-        runtime_dir: str | None = None,
-        *,
-        allowed_exceptions: Sequence[type[Exception]] = (),
-    ) -> None:
-        super().__init__(topic, timeout, allowed_exceptions)
-        self._link = _AsyncLink(transport or "local", topic, runtime_dir)
 
     async def call(self, method: str, /, **args: Any) -> Any:
         """As `Client.call`. A task that is cancelled gives its call up; a method that has begun by then runs on."""
@@ -62,6 +49,9 @@ class AsyncClient(Prepared):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _link_up(self, url: str, runtime_dir: str | None) -> None:
+        self._link = _AsyncLink(url, self.topic, runtime_dir)
 
     async def _ask(self, method: str, args: dict[str, Any], *, cast: bool) -> Any:
         prepared = self._prepared

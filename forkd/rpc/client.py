@@ -12,7 +12,6 @@ from forkd.rpc.transports import transport as transport_of
 from forkd.rpc.wire import Unsendable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
@@ -20,22 +19,11 @@ if TYPE_CHECKING:
 class Client(Prepared):
     """A caller of one topic. Any number of threads may share it; a forked process gets connections of its own.
 
-    `transport` is `local` (None: the same); `timeout` is each call's deadline in seconds, None for no deadline;
-    `runtime_dir` is the launcher's, by default `$FORKD_RUNTIME_DIR` or the directory that it would choose itself;
-    exceptions of `allowed_exceptions` are raised as themselves where a method raised them, and not as `RemoteError`.
+    `transport` is `local` (None: the same) or a broker's URL, `amqp://…`; `timeout` is each call's deadline in seconds,
+    None for no deadline; `runtime_dir` is the launcher's, by default `$FORKD_RUNTIME_DIR` or the directory that it
+    would choose itself; exceptions of `allowed_exceptions` are raised as themselves where a method raised them, and not
+    as `RemoteError`.
     """
-
-    def __init__(
-        self,
-        topic: str,
-        transport: str | None = None,
-        timeout: float | None = 30.0,
-        runtime_dir: str | None = None,
-        *,
-        allowed_exceptions: Sequence[type[Exception]] = (),
-    ) -> None:
-        super().__init__(topic, timeout, allowed_exceptions)
-        self._link = _Link(transport or "local", topic, runtime_dir)
 
     def call(self, method: str, /, **args: Any) -> Any:
         """Return what the method returns. Arguments and result are what msgpack knows; a tuple arrives as a list.
@@ -77,6 +65,9 @@ class Client(Prepared):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _link_up(self, url: str, runtime_dir: str | None) -> None:
+        self._link = _Link(url, self.topic, runtime_dir)
 
     def _ask(self, method: str, args: dict[str, Any], *, cast: bool) -> Any:
         prepared = self._prepared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,21 @@ if TYPE_CHECKING:
 _AS_BEFORE: Any = object()  # what is not prepared anew
 
 
-class Prepared:
+class Prepared(ABC):
     """A caller of one topic, who makes all calls in the same way; those prepared from it share its connections."""
 
-    def __init__(self, topic: str, timeout: float | None, allowed_exceptions: Sequence[type[Exception]]) -> None:
+    def __init__(
+        self,
+        topic: str,
+        transport: str | None = None,
+        timeout: float | None = 30.0,
+        runtime_dir: str | None = None,
+        *,
+        allowed_exceptions: Sequence[type[Exception]] = (),
+    ) -> None:
         self.topic = topic
         self._prepared = Preparation(topic, timeout, allowed=tuple(allowed_exceptions)).check()
+        self._link_up(transport or "local", runtime_dir)
 
     @property
     def timeout(self) -> float | None:
@@ -49,3 +59,7 @@ class Prepared:
         twin = copy(self)
         twin._prepared = self._prepared._replace(**changes).check()  # noqa: SLF001 -- one of our own class
         return twin
+
+    @abstractmethod
+    def _link_up(self, url: str, runtime_dir: str | None) -> None:
+        """Have what it and all that are prepared from it will share; nothing is opened yet."""

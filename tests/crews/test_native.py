@@ -119,3 +119,10 @@ def test_a_thread_that_waits_is_given_the_next_item(work_of):
         assert work.next() == number
         until(lambda: len(work.crew._parked) == work.crew.members, what="it waits for work")
     assert work.crew.members <= 2
+
+
+def test_a_reader_that_has_not_begun_can_be_stopped(work_of):
+    stopper = threading.Thread(target=work_of(1).crew.reader().stop, daemon=True)
+    stopper.start()
+    stopper.join(PATIENCE)
+    assert not stopper.is_alive()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import queue
 import select
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import socket
@@ -48,3 +49,13 @@ def until_ready(readers: Sequence[socket.socket], writers: Sequence[socket.socke
     for sock in writers:
         poll.register(sock, select.POLLOUT | (select.POLLIN if sock in readers else 0))
     poll.poll(math.ceil(seconds * 1000))
+
+
+def taken(notes: queue.SimpleQueue[Any], seconds: float) -> Any:
+    """Return what a queue holds or gets within `seconds`; else None."""
+    try:
+        if not seconds:
+            return notes.get_nowait()
+        return notes.get(timeout=None if seconds == math.inf else seconds)
+    except queue.Empty:
+        return None

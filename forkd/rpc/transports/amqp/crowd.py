@@ -7,12 +7,10 @@ that waits alone reads its answer itself.
 
 from __future__ import annotations
 
-import math
-import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
-from forkd.rpc.transports.waits import left_until
+from forkd.rpc.transports.waits import left_until, taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +58,7 @@ class Crowd:
                 finally:
                     self._lead.release()
             else:
-                found = _take(box, left_until(deadline))
+                found = taken(box.notes, left_until(deadline))
             if found is not _LEAD:
                 return found
 
@@ -99,7 +97,7 @@ class Crowd:
     def _read_for(self, box: Box, deadline: float) -> Any:
         """Lead until the box has a note, and return it; None at the deadline."""
         while True:
-            found = _take(box, 0)
+            found = taken(box.notes, 0)
             if found is _LEAD:
                 continue
             if found is not None:
@@ -108,13 +106,3 @@ class Crowd:
             if not seconds:
                 return None
             self._attend(seconds)
-
-
-def _take(box: Box, seconds: float) -> Any:
-    """Return what the box holds or gets within `seconds`; else None."""
-    try:
-        if not seconds:
-            return box.notes.get_nowait()
-        return box.notes.get(timeout=None if seconds == math.inf else seconds)
-    except queue.Empty:
-        return None

@@ -8,14 +8,13 @@ while it does; when it gives up, another whose call is not sent goes on.
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
 from forkd.rpc.errors import Timeout
 from forkd.rpc.transports.local.dialogue import Dialogue
-from forkd.rpc.transports.waits import Reading, left_until, until_ready
+from forkd.rpc.transports.waits import Reading, left_until, taken, until_ready
 
 if TYPE_CHECKING:
     import socket
@@ -123,7 +122,7 @@ class Connection(Dialogue):
                 finally:
                     self._lead.release()
             else:
-                found = _take(box, left_until(deadline))
+                found = taken(box, left_until(deadline))
             if isinstance(found, dict):
                 return found
             if found is None:
@@ -136,7 +135,7 @@ class Connection(Dialogue):
     def _read_for(self, box: queue.SimpleQueue[Any], deadline: float) -> Any:
         """Lead until the box has an answer, and return it; None at the deadline."""
         while True:
-            found = _take(box, 0)
+            found = taken(box, 0)
             if found is _LEAD:
                 continue
             if found is not None:
@@ -175,13 +174,3 @@ class Connection(Dialogue):
         take = self.pending.get(number)
         if take is not None:
             take(note)
-
-
-def _take(box: queue.SimpleQueue[Any], seconds: float) -> Any:
-    """Return what the box holds or gets within `seconds`; else None."""
-    try:
-        if not seconds:
-            return box.get_nowait()
-        return box.get(timeout=None if seconds == math.inf else seconds)
-    except queue.Empty:
-        return None
