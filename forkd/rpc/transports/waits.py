@@ -1,4 +1,4 @@
-"""Waits for sockets, and for notes, in whatever thread asks, native or green; needs no thread group and imports no eventlet."""
+"""Waits for sockets and for notes, in whatever thread asks, native or green; no thread group, no eventlet."""
 
 from __future__ import annotations
 
