@@ -77,10 +77,9 @@ class Victims:
     def _was_with(self, victim: Victim, failure: Failure) -> bool:
         if victim.player.service != failure.service or victim.at > failure.ended:
             return False
-        if victim.signal in _LINGERING:
-            return failure.began < victim.at + _LAST_MOMENT  # it may have taken this one between the signal and its end
-        if failure.port is None:
-            return victim.at >= failure.began or _lives(victim.player.pid)
+        if victim.signal in _LINGERING or failure.port is None:
+            # It may have taken this one between the signal and its end, which may be over when the failure is noted.
+            return failure.began < victim.at + _LAST_MOMENT or _lives(victim.player.pid)
         return victim.at >= failure.began and failure.port in victim.ports
 
 
