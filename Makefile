@@ -59,7 +59,7 @@ chaos: $(VENV)/developer ## hit an installed forkd at random for MINUTES=10, rep
 fuzz: $(VENV)/developer ## send broken requests to the WSGI server for SECONDS=60, reproducibly by SEED=…
 	$(BIN)/python -m tests.wsgi.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-traffic: $(VENV)/developer ## reload, scale and recycle under every kind of client for MINUTES=10: none may lose a request
+traffic: $(VENV)/developer ## reload, scale and recycle under every kind of client for MINUTES=10: no request or call may be lost
 	$(BIN)/python -m tests.traffic --minutes $(MINUTES)
 
 coverage: $(VENV)/developer ## prove that the tests of the core reach each of its branches

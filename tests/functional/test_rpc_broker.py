@@ -1,17 +1,16 @@
-"""Remote calls over RabbitMQ under the installed command: reloads, a broker that is not there yet, and its password."""
+"""Remote calls over RabbitMQ under the installed command: a broker that is not there yet, and its password."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import pathlib
-import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
 from forkd import rpc
 from tests.broker import Broker
+from tests.traffic.ledger import SERVER
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -20,51 +19,6 @@ if TYPE_CHECKING:
     from tests.functional.installed import Installed
 
 PASSWORD = "hunter2-of-the-broker"
-LEDGER = """
-from forkd import rpc
-
-class Ledger(rpc.Server):
-    def book(self, key):
-        with open("booked", "a") as file:
-            file.write(f"{key}\\n")
-        return key
-"""
-
-
-class Load:
-    """Callers that book one key after the other, each with a client of its own."""
-
-    def __init__(self, url: str, count: int = 4) -> None:
-        self.booked: list[int] = []
-        self.errors: list[Exception] = []
-        self._keys = itertools.count()
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(url,)) for _ in range(count)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        self.goes_on()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(60)
-
-    def goes_on(self) -> None:
-        before = len(self.booked)
-        until(lambda: len(self.booked) > before + 20, 60, "calls are answered")
-
-    def _run(self, url: str) -> None:
-        with rpc.Client("ledger", url) as client:
-            while not self._over.is_set():
-                key = next(self._keys)
-                try:
-                    assert client.call("book", key=key) == key
-                    self.booked.append(key)
-                except Exception as error:  # noqa: BLE001 -- every failure counts, whatever it is
-                    self.errors.append(error)
 
 
 @pytest.fixture
@@ -78,26 +32,9 @@ def url(broker: Broker, tmp_path: pathlib.Path) -> str:
     return f"amqp://ledger@127.0.0.1:{broker.port}/{vhost}?password_file={file}"
 
 
-def test_rolling_reloads_under_load_lose_no_call_and_double_none(forkd: Installed, concurrency: str, url: str) -> None:
-    forkd.write("ledger.py", LEDGER)
-    service = {"server": "ledger:Ledger", "topic": "ledger", "transport": url, "workers": 2, "concurrency": concurrency}
-    forkd.configure({"ledger": service})
-    forkd.start()
-    assert not (forkd.runtime_dir / "rpc").exists()  # no sockets for who needs none
-    with Load(url) as load:
-        for _ in range(3):
-            assert forkd.run("reload", "--wait").returncode == 0
-            load.goes_on()
-        assert forkd.run("scale", "ledger", "1").returncode == 0
-        load.goes_on()
-    assert load.errors == []
-    booked = [int(key) for key in (forkd.folder / "booked").read_text().split()]
-    assert sorted(booked) == sorted(load.booked)
-
-
 @pytest.mark.parametrize("place", ["file", "environment", "text"])
 def test_a_password_is_shown_nowhere(forkd: Installed, url: str, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    forkd.write("ledger.py", LEDGER)
+    forkd.write("ledger.py", SERVER)
     monkeypatch.setenv("BROKER_PASSWORD", PASSWORD)
     plain = url.partition("?")[0]
     given = {
@@ -129,7 +66,7 @@ def later() -> Iterator[Broker]:
 
 
 def test_a_service_waits_for_its_broker(forkd: Installed, later: Broker) -> None:
-    forkd.write("ledger.py", LEDGER)
+    forkd.write("ledger.py", SERVER)
     restart = {"delay": "50ms", "max_delay": "500ms"}
     service = {"server": "ledger:Ledger", "topic": "ledger", "transport": later.url(), "restart": restart}
     forkd.configure({"ledger": service})
@@ -144,7 +81,7 @@ def test_a_service_waits_for_its_broker(forkd: Installed, later: Broker) -> None
 
 def test_a_service_is_stopped_at_once_also_without_its_broker(forkd: Installed, later: Broker) -> None:
     later.start()
-    forkd.write("ledger.py", LEDGER)
+    forkd.write("ledger.py", SERVER)
     forkd.configure({"ledger": {"server": "ledger:Ledger", "topic": "ledger", "transport": later.url()}})
     forkd.start()
     later.kill()

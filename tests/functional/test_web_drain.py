@@ -34,8 +34,8 @@ def test_scaling(forkd: Installed, concurrency: str, short_tmp: Path) -> None:
     doors = stage.begin(forkd, short_tmp / "sock", concurrency=concurrency)
     with Traffic(*doors) as traffic:
         for _ in range(5):
-            stage.scale(forkd, 5)
-            stage.scale(forkd, 1)
+            stage.scale(forkd, "web", 5)
+            stage.scale(forkd, "web", 1)
         traffic.until_more()
 
 

@@ -35,8 +35,8 @@ def reload(forkd: Installed) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def scale(forkd: Installed, workers: int) -> None:
-    done = forkd.run("scale", "web", str(workers))
+def scale(forkd: Installed, service: str, workers: int) -> None:
+    done = forkd.run("scale", service, str(workers))
     assert done.returncode == 0, done.stderr
 
 
