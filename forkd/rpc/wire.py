@@ -8,6 +8,7 @@ hello. Client to worker: `call {id, method, args, context?, seconds?, version?, 
 
 from __future__ import annotations
 
+import struct
 from typing import Any, NamedTuple
 
 from forkd.errors import ForkdError, ProtocolError
@@ -21,6 +22,9 @@ HEADER = 4
 """Bytes of a frame before its body."""
 
 Message = dict[str, Any]
+
+_TEXT = {str}
+_size_at = struct.Struct(">I").unpack_from
 
 
 class Unsendable(ForkdError):
@@ -70,13 +74,13 @@ class Frames:
         rest = self._rest
         rest += data
         messages = []
-        start = 0
-        while len(rest) - start >= HEADER:
-            body = start + HEADER
-            size = int.from_bytes(rest[start:body], "big")
+        start, end = 0, len(rest)
+        while end - start >= HEADER:
+            (size,) = _size_at(rest, start)
             if size > MESSAGE_LIMIT:
                 raise ProtocolError(f"a frame announces {size} bytes, and {MESSAGE_LIMIT} is the most")
-            if len(rest) < body + size:
+            body = start + HEADER
+            if end < body + size:
                 break
             start = body + size
             messages.append(unpack(bytes(rest[body:start])))
@@ -99,26 +103,20 @@ def request(message: Message) -> Request:
     """Return what a client sent as a call; raise `ProtocolError` for anything else."""
     if message["type"] != "call":
         raise ProtocolError(f"a client sends calls, not {message['type']!r:.40}")
-    found = Request(
-        message.get("id", 0),
-        message.get("method", ""),
-        message.get("args", {}),
-        message.get("seconds"),
-        message.get("context", {}),
-        message.get("version"),
-        message.get("cast", False),
-    )
+    get = message.get
+    number, method, args, context = get("id", 0), get("method", ""), get("args", {}), get("context", {})
+    seconds, version, cast = get("seconds"), get("version"), get("cast", False)
     sound = (
-        type(found.id) is int
-        and type(found.method) is str
-        and type(found.args) is dict
-        and all(type(name) is str for name in found.args)
-        and (found.seconds is None or type(found.seconds) in (int, float))
-        and type(found.context) is dict
-        and all(type(name) is str for name in found.context)
-        and (found.version is None or type(found.version) is str)
-        and type(found.cast) is bool
+        type(number) is int
+        and type(method) is str
+        and type(args) is dict
+        and set(map(type, args)) <= _TEXT
+        and (seconds is None or type(seconds) in (int, float))
+        and type(context) is dict
+        and set(map(type, context)) <= _TEXT
+        and (version is None or type(version) is str)
+        and type(cast) is bool
     )
     if not sound:
         raise ProtocolError("a call's fields have the wrong types")
-    return found
+    return Request(number, method, args, seconds, context, version, cast)

@@ -29,6 +29,8 @@ class NativeEvent:
 
     def set(self) -> None:
         """As in `Event`."""
+        if self._set:  # and whoever has set it wakes those who wait
+            return
         with self._changed:
             self._set = True
             self._changed.notify_all()
@@ -132,16 +134,17 @@ class NativeThread:
 class NativeSlots:
     """A counter; as `forkd.threadgroup.engine.Slots`."""
 
-    __slots__ = ("_changed", "free")
+    __slots__ = ("_changed", "_waiting", "free")
 
     def __init__(self, count: int) -> None:
         self._changed = threading.Condition(threading.Lock())
+        self._waiting = 0
         self.free = count
 
     def acquire(self, blocking: bool = True) -> bool:
         """As in `Slots`."""
         with self._changed:
-            if self.free <= 0 and not (blocking and _park(self._changed, self._any, None)):
+            if self.free <= 0 and not (blocking and self._wait()):
                 return False
             self.free -= 1
             return True
@@ -150,7 +153,15 @@ class NativeSlots:
         """As in `Slots`."""
         with self._changed:
             self.free += 1
-            self._changed.notify_all()  # to wake one only could wake one that is just being stopped
+            if self._waiting:  # seldom, and to find that out by waking nobody costs more than all else here
+                self._changed.notify_all()  # to wake one only could wake one that is just being stopped
+
+    def _wait(self) -> bool:
+        self._waiting += 1
+        try:
+            return _park(self._changed, self._any, None)
+        finally:
+            self._waiting -= 1
 
     def _any(self) -> bool:
         return self.free > 0

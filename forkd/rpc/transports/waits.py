@@ -53,9 +53,9 @@ def until_ready(readers: Sequence[socket.socket], writers: Sequence[socket.socke
 
 def taken(notes: queue.SimpleQueue[Any], seconds: float) -> Any:
     """Return what a queue holds or gets within `seconds`; else None."""
+    if not seconds:
+        return None if notes.empty() else notes.get_nowait()
     try:
-        if not seconds:
-            return notes.get_nowait()
         return notes.get(timeout=None if seconds == math.inf else seconds)
     except queue.Empty:
         return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("forkd.rpc")
 
-_READ = 65536
+_READ = 16384  # to make room for more would cost every call, and few are longer
 
 
 class Caller:

@@ -18,7 +18,7 @@ from forkd.rpc.wire import PROTOCOL, Frames
 if TYPE_CHECKING:
     from forkd.rpc.wire import Message
 
-_READ = 65536
+_READ = 16384  # to make room for more would cost every answer, and few are longer
 
 Take = Callable[[Any], None]
 """Takes the message of an answer, or an `RpcError`; never blocks nor raises."""
@@ -118,9 +118,11 @@ class Dialogue:
             self._give(number, Moved(self.name))
 
     def _take_in(self, message: Message) -> None:
+        number = message.get("id")
+        if message["type"] == "answer" and type(number) is int:  # first and by itself: most are, and a match costs more
+            self._give(number, message)
+            return
         match message:
-            case {"type": "answer", "id": int(number)}:
-                self._give(number, message)
             case {"type": "hello", "protocol": int(protocol), "worker": str(name), "idempotent": list(names)} if (
                 protocol == PROTOCOL
             ):

@@ -45,8 +45,9 @@ class Outbox:
                 return
             if not self._data:
                 try:
-                    with contextlib.suppress(BlockingIOError):  # all of it waits then
-                        data = data[self._sock.send(data) :]
+                    data = data[self._sock.send(data) :]
+                except BlockingIOError:  # all of it waits
+                    pass
                 except OSError:
                     self.cut_off()
                     return

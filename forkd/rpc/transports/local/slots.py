@@ -56,8 +56,11 @@ class Slots(Generic[C]):
 
     def is_settled(self) -> bool:
         """Tell whether every slot has a usable connection and no slot has come or gone."""
-        if self._unreachable or not all(connection.usable for connection in self._connections):
+        if self._unreachable:
             return False
+        for connection in self._connections:
+            if not connection.usable:
+                return False
         now = time.monotonic()
         if now < self._settled_until:
             return True

@@ -19,7 +19,7 @@ class Unsent:
         self._sock = sock
         self._order: deque[int] = deque()  # of those that wait, and of some that were removed
         self._frames: dict[int, bytes] = {}
-        self._leaving = memoryview(b"")  # what of the frames that leave is not written
+        self._leaving: bytes | memoryview = b""  # what of the frames that leave is not written
         self._ends: list[tuple[int, int]] = []  # the number of each of those, and how much was left behind its end
 
     def __bool__(self) -> bool:
@@ -39,12 +39,12 @@ class Unsent:
 
         Raise `OSError` where it takes nothing any more.
         """
-        while self._leaving or self._gather():
+        while self._leaving or (self._order and self._gather()):
             try:
                 sent = self._sock.send(self._leaving)
             except BlockingIOError:
                 return False
-            self._leaving = self._leaving[sent:]
+            self._leaving = memoryview(self._leaving)[sent:] if sent < len(self._leaving) else b""
         return True
 
     def numbers(self) -> list[int]:
@@ -55,24 +55,21 @@ class Unsent:
     def give_up(self) -> list[int]:
         """Write nothing of all that any more; return the numbers, as above."""
         numbers = self.numbers()
-        self._leaving, self._ends = memoryview(b""), []
+        self._leaving, self._ends = b"", []
         for number in numbers:
             self.remove(number)
         return numbers
 
     def _gather(self) -> bool:
         """Take the next frames that are to leave; return whether there is one."""
-        parts, numbers, size = [], [], 0
+        parts, ends, size = [], [], 0
         while self._order and size < _TOGETHER:
             number = self._order.popleft()
             frame = self._frames.pop(number, None)
             if frame is not None:
                 parts.append(frame)
-                numbers.append(number)
                 size += len(frame)
-        self._leaving = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
-        self._ends = []
-        for number, frame in zip(numbers, parts, strict=True):
-            size -= len(frame)
-            self._ends.append((number, size))
+                ends.append((number, size))
+        self._leaving = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._ends = [(number, size - end) for number, end in ends]
         return bool(parts)
