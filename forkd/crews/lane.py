@@ -106,10 +106,12 @@ class Lane(Generic[T]):
         self._occupy(1)
         try:
             while (item := self._next(term)) is not None:
-                try:  # noqa: SIM105 -- `suppress` would cost every item a call
+                try:
                     self._serve(item)
                 except Stopped:  # whoever stops this thread means the item that it is at
                     pass
+                except BaseException:  # noqa: BLE001 -- such as an application's KeyboardInterrupt: the others go on
+                    _log.exception("an item failed")
                 count += 1
         finally:
             self._occupy(-1)

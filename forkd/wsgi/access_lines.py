@@ -21,6 +21,7 @@ _TEXTS = 5  # where, in an entry, those begin that may be long
 _ESCAPES = {code: f"\\x{code:02X}" for code in (*range(0x20), ord('"'), ord("\\"), *range(0x7F, 0x100))}
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _CUT = "..."
+_TEXT = {str, type(None)}
 
 
 class Lines(ABC):
@@ -34,9 +35,12 @@ class Lines(ABC):
     def line(self, entry: Entry, offset: float) -> bytes:
         """Return one line; `offset` is what makes a time of the wall clock of a monotonic one.
 
-        Of one that would be too long the longest texts are cut, and end with dots.
+        Of one that would be too long the longest texts are cut, and end with dots. What an application has left in its
+        environ that is no text is not known.
         """
         at = entry[0] + offset
+        if not _TEXT.issuperset(map(type, entry[_TEXTS:])):
+            entry = (*entry[:_TEXTS], *map(_text, entry[_TEXTS:]))
         line = self._line(entry, at)
         if len(line) > self.limit:
             entry = (*entry[:_TEXTS], *(str(text or "")[: self.limit] for text in entry[_TEXTS:]))
@@ -120,6 +124,11 @@ class JsonLines(Lines):
             self._second = second
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._stamp}.{int((at - second) * 1000):03d}Z"
+
+
+def _text(value: object) -> str | None:
+    """Return a plain text; of another object of the application's nobody knows what it does when it is asked."""
+    return str.__str__(value) if issubclass(type(value), str) else None
 
 
 def _is_plain(text: str, odd: str = '"\\') -> bool:

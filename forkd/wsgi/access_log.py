@@ -72,7 +72,7 @@ class AccessLog:
 
     def served(self, request: Request, response: Response, began: float, seconds: float, *, failed: bool) -> None:
         """Note a request that the application had, and what became of it; `began` is a monotonic instant."""
-        get = request.environ.get
+        get, line = request.environ.get, request.line.environ
         self._add(
             (
                 began,
@@ -83,8 +83,8 @@ class AccessLog:
                 get("REMOTE_ADDR"),
                 get("REMOTE_USER"),
                 request.method,
-                get("RAW_URI"),
-                get("SERVER_PROTOCOL"),
+                line["RAW_URI"],
+                line["SERVER_PROTOCOL"],
                 get("HTTP_REFERER"),
                 get("HTTP_USER_AGENT"),
                 get("forkd.request_id"),

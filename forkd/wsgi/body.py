@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,9 @@ class NoBody:
         """Return that nothing is left."""
         return True
 
+    def abandon(self) -> None:
+        """See `Body`."""
+
     def read(self, size: int | None = -1) -> bytes:  # noqa: ARG002 -- PEP 3333's signature
         """Return b""."""
         return b""
@@ -70,6 +74,7 @@ class Body(ABC):
         self._conn = conn
         self._held = b""  # decoded; asked for as far as `_at`
         self._at = 0
+        self._pulling = threading.Lock()
         self._expects = expects
         self.answered = False  # the response has begun: no more "100 Continue"
         self.failure: BodyRefused | ClientGone | None = None
@@ -124,13 +129,21 @@ class Body(ABC):
     def discard(self, limit: int) -> bool:
         """Take what is left off the connection, if it is at most `limit` bytes; return whether nothing is left."""
         self._held, self._at = b"", 0
+        if not self._pulling.acquire(blocking=False):
+            return False
         try:
             while not self.finished and limit > 0 and not self.unsolicited:
                 limit -= len(self._pull(RECEIVE_SIZE)) or 1
                 self._expects = False  # it has not waited
         except (BodyRefused, ClientGone) as failure:
             self.failure = failure
+        finally:
+            self._pulling.release()
         return self.finished
+
+    def abandon(self) -> None:
+        """Give no more of it to an application that has answered: the connection is another's, or none."""
+        self.failure = self.failure or ClientGone("the request has ended")
 
     def _take(self, stop: int) -> bytes:
         """Return what is held up to the index `stop`."""
@@ -149,6 +162,9 @@ class Body(ABC):
     def _pull_checked(self) -> bytes:
         if self.failure is not None:
             raise self.failure
+        if not self._pulling.acquire(blocking=False):
+            # Bytes of the next request would be taken for those of this one.
+            raise RuntimeError("another thread is reading the request's body")
         try:
             if self._expects:
                 if self.unsolicited and not self.answered:
@@ -158,6 +174,8 @@ class Body(ABC):
         except (BodyRefused, ClientGone) as failure:
             self.failure = failure
             raise
+        finally:
+            self._pulling.release()
 
     @abstractmethod
     def longer_than(self, limit: int) -> bool:

@@ -143,18 +143,20 @@ class GreenWaiter:
     def wait(self, conn: Connection, *, write: bool, timeout: float | None) -> bool:
         """As in `Waiter`."""
         waiters = self._writers if write else self._loop.readers
-        waiters[conn.fd] = greenlet.getcurrent()
+        me = waiters[conn.fd] = greenlet.getcurrent()
         listener = timer = None
         if write:
             listener = self._hub.add(WRITE, conn.fd, partial(wake, waiters), _ignore, None)
         else:
             self._loop.watch(conn)
         if timeout is not None:
-            timer = self._hub.schedule_call_global(timeout, wake, waiters, conn.fd, answer=False)
+            # Not whoever waits for the descriptor then: it may be another connection's.
+            timer = self._hub.schedule_call_global(timeout, me.switch, False)
         try:
             return bool(self._hub.switch())
         finally:
-            waiters.pop(conn.fd, None)
+            if waiters.get(conn.fd) is me:
+                del waiters[conn.fd]
             if timer is not None:
                 timer.cancel()
             if listener is not None:
@@ -166,11 +168,11 @@ class GreenWaiter:
         return found
 
 
-def wake(waiters: dict[int, Any], fd: int, *, answer: bool = True) -> None:
+def wake(waiters: dict[int, Any], fd: int) -> None:
     """Let the greenlet that waits for a descriptor go on, if one does; a stale event of the hub finds none."""
     waiter = waiters.pop(fd, None)
     if waiter is not None:
-        waiter.switch(answer)
+        waiter.switch(True)
 
 
 def create(group: ThreadGroup, serve: Callable[[Connection], None]) -> Engine:

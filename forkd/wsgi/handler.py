@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from forkd.scoreboard import Board
 from forkd.threadgroup import Stopped
 from forkd.wsgi.body import body_of
+from forkd.wsgi.causes import causes
 from forkd.wsgi.client_socket import ClientSocket
 from forkd.wsgi.fields import CLOCK
 from forkd.wsgi.refusal import BodyRefused, ClientGone, page, text
@@ -83,6 +84,9 @@ class Handler:
             ending, failed = self._run(conn, request, response)
         finally:
             now = time.monotonic()
+            response.over = True
+            if not body.finished:
+                body.abandon()
             row.finished(now - began, failed)
             if overruns is not None:
                 overruns.end(number)
@@ -148,11 +152,12 @@ class Handler:
         if response.begun or conn.gone or conn.upgraded is not None:
             return _CUT, True
         status = refusal.status if isinstance(refusal, BodyRefused) else 500
+        mute = request.method == "HEAD"
         try:
-            conn.send(page(status, CLOCK.block()))
+            conn.send(page(status, CLOCK.block(), mute=mute))
         except ClientGone:
             return _CUT, True
-        response.code, response.sent = status, len(text(status))
+        response.code, response.sent = status, 0 if mute else len(text(status))
         return _CLOSE, status == 500
 
     def _close(self, conn: Connection, request: Request, body: Body | NoBody) -> None:
@@ -177,11 +182,9 @@ class Handler:
         self._connections.close(conn)
 
 
-def _lost_client(error: BaseException | None) -> ClientGone | None:
+def _lost_client(error: BaseException) -> ClientGone | None:
     """Return the loss of a client that an error is, or came while handling: no fault of the application."""
-    while error is not None and not isinstance(error, ClientGone):
-        error = error.__cause__ or error.__context__
-    return error
+    return next((each for each in causes(error) if isinstance(each, ClientGone)), None)
 
 
 def _is_quiet(conn: Connection) -> bool:
@@ -193,4 +196,4 @@ def _is_quiet(conn: Connection) -> bool:
 
 
 def _name(request: Request) -> str:
-    return f"{request.method} {request.environ['RAW_URI']}"
+    return f"{request.method} {request.line.environ['RAW_URI']}"  # its own environ is the application's

@@ -46,10 +46,11 @@ class RequestLine(NamedTuple):
 class Request:
     """One request as far as its head tells: the environ to serve it with, and how its body is framed."""
 
-    __slots__ = ("chunked", "environ", "expects", "http11", "keep_alive", "length", "method", "upgrades")
+    __slots__ = ("chunked", "environ", "expects", "http11", "keep_alive", "length", "line", "method", "upgrades")
 
     def __init__(self, environ: dict[str, Any], line: RequestLine) -> None:
         self.environ = environ
+        self.line = line
         self.method = line.method
         self.http11 = self.keep_alive = line.http11
         self.length = 0  # bytes of the body, unless it is chunked

@@ -37,13 +37,16 @@ class TlsFailed(ConnectionError):
     """The client and this server did not come to terms about TLS, or no longer do."""
 
 
-def page(status: int, head: bytes, reason: str = "") -> bytes:
-    """Return a whole response that says its status, and perhaps a reason; `head` is the block of Date and Server."""
+def page(status: int, head: bytes, reason: str = "", *, mute: bool = False) -> bytes:
+    """Return a whole response that says its status, and perhaps a reason; `head` is the block of Date and Server.
+
+    A `mute` one is for HEAD: it has no body, and says how long that would be.
+    """
     body = text(status, reason)
     return b"HTTP/1.1 %d %b\r\n%bContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (
         status,
         HTTPStatus(status).phrase.encode(),
         head,
         len(body),
-        body,
+        b"" if mute else body,
     )

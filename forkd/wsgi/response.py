@@ -29,7 +29,8 @@ class Response:
 
     `begun`: bytes have been sent, so no other answer can be given. `code`: the status, once the kernel has it;
     `sent`: bytes of the body that went to it. `keep_alive`: the connection may be used again after it. `truncated`: it
-    ended with fewer or more bytes than its Content-Length promised.
+    ended with fewer or more bytes than its Content-Length promised. `over`: nothing more may be sent, since the request
+    has ended, or all of that length has gone.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Response:
         "code",
         "delimited_by_close",
         "keep_alive",
+        "over",
         "sent",
         "truncated",
     )
@@ -61,6 +63,7 @@ class Response:
         self._mute = False  # no body may be sent: HEAD, 204, 304
         self._left: int | None = None  # bytes that Content-Length still promises
         self.begun = False
+        self.over = False
         self.code = 0
         self.sent = 0
         self.delimited_by_close = False
@@ -95,7 +98,7 @@ class Response:
             for data in result:
                 if data:
                     self.write(data)
-                if self._mute and self.begun:
+                if self.over or (self._mute and self.begun):
                     break
             if not self.begun:
                 self._begin(b"", 0)
@@ -108,6 +111,8 @@ class Response:
         """Send a piece of the body before returning; also what `start_response` returns."""
         if not isinstance(data, bytes):
             raise TypeError(f"a response is made of bytes, not {type(data).__name__}")
+        if self.over:
+            raise ValueError("nothing can be written behind the end of a response")
         if not self.begun:
             self._begin(data, None)
         elif data and not self._mute:
@@ -183,7 +188,7 @@ class Response:
     def _framed(self, data: bytes) -> bytes:
         if self._left is not None:
             if len(data) > self._left:
-                self.truncated = True
+                self.truncated = self.over = True
                 data = data[: self._left]
             self._left -= len(data)
         self.sent += len(data)
@@ -193,6 +198,6 @@ class Response:
 def _without_body(code: int, block: bytes, declared: int | None, known: int | None) -> tuple[bytes, bytes]:
     """Return the fields of a response that has no body, and the one that tells how long it would be."""
     if code == 204 and declared is not None:
-        return block.replace(length_line(declared), b""), b""
+        return (b"\r\n" + block).replace(b"\r\n" + length_line(declared), b"\r\n")[2:], b""
     # An empty answer to HEAD is no statement about what GET would give.
     return block, length_line(known) if known and declared is None and code not in (204, 304) else b""

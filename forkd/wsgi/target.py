@@ -26,11 +26,11 @@ class Target(NamedTuple):
 
 def parse(method: str, raw: str) -> Target:
     """Return the parts of the target of a request; raise `Refused` for one that HTTP does not allow."""
+    if method == "CONNECT":
+        raise Refused(501, "CONNECT is for proxies")
     if raw[0] == "/":
         path, _, query = raw.partition("?")
         return Target(_decoded(path), query)
-    if method == "CONNECT":
-        raise Refused(501, "CONNECT is for proxies")
     if raw == "*" and method == "OPTIONS":
         return Target("", "")
     match = _ABSOLUTE.fullmatch(raw)

@@ -20,6 +20,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
+from forkd.wsgi.causes import causes
 from forkd.wsgi.connection import STALL_TIMEOUT
 from forkd.wsgi.connections import LINGER_TIMEOUT
 from forkd.wsgi.readiness import Readiness
@@ -175,16 +176,15 @@ class Upgrade:
             self._conn.upgraded = None
         return taken
 
-    def caused(self, error: BaseException | None) -> bool:
+    def caused(self, error: BaseException) -> bool:
         """Return whether an error is, or came while handling, one that the application got here: no fault of its own.
 
         By a bare `ConnectionError` those say that all is done who are written for Werkzeug's server, such as engineio.
         """
         if type(error) is ConnectionError:
             return True
-        while error is not None and error not in self._failures:
-            error = error.__cause__ or error.__context__
-        return error is not None
+        failures = {id(failure) for failure in list(self._failures)}  # an application's errors may compare as they like
+        return any(id(each) in failures for each in causes(error))
 
     def _received(self, size: int, timeout: float | None) -> bytes:
         conn = self._conn

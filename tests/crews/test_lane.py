@@ -73,6 +73,22 @@ def test_who_is_quick_is_served_here_and_in_order(loop_of):
     assert loop.lane.serve(), "with nobody to serve"
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_one_that_fails_harms_no_other_and_keeps_the_loop(loop_of, caplog, error):
+    served = []
+
+    def serve(conn):
+        served.append(conn.number)
+        if not conn.number:
+            raise error
+
+    loop = loop_of(serve)
+    loop.admit(3)
+    assert loop.lane.serve()
+    assert served == [0, 1, 2]
+    assert "an item failed" in caplog.text
+
+
 def test_one_that_takes_long_loses_the_loop_and_the_others_go_elsewhere(loop_of):
     gate = threading.Event()
     loop = loop_of(lambda _: gate.wait(30))

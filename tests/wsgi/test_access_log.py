@@ -266,6 +266,17 @@ def test_nobody_writes_more_than_one_line(log):
     assert found[0].group("request", "referer") == (r"GET /hello?\x22'%0a HTTP/1.1", escaped)
 
 
+def test_what_an_application_leaves_in_its_environ_ends_no_log(log):
+    logged = log("tests.wsgi.misuse:app", format="text")
+    for path in ("/odd-user", "/named-user"):
+        logged.served.get(path, "User-Agent: test")
+    text = until(lambda: found if (found := logged.path.read_text()).count("\n") == 2 else "", what="two lines")
+    first, second = text.splitlines()
+    assert "127.0.0.1 - - [" in first
+    assert '"GET /odd-user HTTP/1.1" 200 4 "-" "-"' in first
+    assert "127.0.0.1 - ada [" in second
+
+
 def test_all_is_written_before_a_stop_ends(log):
     for stop in ("drain_all", "cut"):
         logged = log()

@@ -60,6 +60,8 @@ LINES = [
     Case("bad address in the target", get(line=b"GET http://[::1/fail HTTP/1.1"), 400, "no host"),
     # Methods (RFC 9110, 9.1).
     Case("CONNECT", get(line=b"CONNECT a:80 HTTP/1.1"), 501, "no proxy"),
+    Case("CONNECT to a path", get(line=b"CONNECT /fail HTTP/1.1"), 501, "as above"),
+    Case("CONNECT to nobody", get(line=b"CONNECT * HTTP/1.1"), 501, "as above"),
     Case("unknown method", get(line=b"BREW /fail HTTP/1.1"), 501, "RFC 9110, 9.1"),
     Case("longer method", get(line=b"GETX /fail HTTP/1.1"), 501, "not its longest known prefix"),
     Case("lower-case method", get(line=b"get /fail HTTP/1.1"), 501, "methods are case-sensitive"),

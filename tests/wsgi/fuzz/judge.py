@@ -151,7 +151,7 @@ def _answers(data: bytes, methods: list[bytes]) -> list[Answer]:
         status = int(line[9:12])
         if status == 100:
             continue
-        bodiless = status == 200 and len(found) < len(methods) and methods[len(found)] == b"HEAD"
+        bodiless = len(found) < len(methods) and methods[len(found)] == b"HEAD"
         size = 0 if bodiless else int(fields[b"content-length"])
         require(len(data) >= size, "an answer is cut off")
         data = data[size:]
