@@ -95,17 +95,13 @@ class Response:
         elif type(result) is FileWrapper and self._conn.tls is None and not self.begun and (extent := result.extent()):
             self._send_file(extent)
         elif self._conn.upgraded is None:
-            for data in result:
-                if data:
-                    self.write(data)
-                if self.over or (self._mute and self.begun):
-                    break
-            if not self.begun:
-                self._begin(b"", 0)
+            self._send_pieces(result)
         if self._chunked:
             self._conn.send(b"0\r\n\r\n")
         elif self._left:
             self.truncated = True
+        elif kind is FileWrapper:
+            self.truncated = False  # by PEP 3333 it is no mistake that a file goes on after its Content-Length
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body before returning; also what `start_response` returns."""
@@ -118,12 +114,21 @@ class Response:
         elif data and not self._mute:
             self._conn.send(self._framed(data))
 
+    def _send_pieces(self, pieces: Iterable[bytes]) -> None:
+        """Send pieces as they come, as long as more may be sent."""
+        for data in pieces:
+            if data:
+                self.write(data)
+            if self.over or (self._mute and self.begun):
+                break
+        if not self.begun:
+            self._begin(b"", 0)
+
     def _send_file(self, extent: Extent) -> None:
         """Send what is left of a file, or as much of it as Content-Length says; the kernel takes it from the file."""
         small = extent.size <= _COPIED
         data = os.pread(extent.fd, extent.size, extent.start) if small else b""
         self._begin(data, extent.size)
-        self.truncated = False  # by PEP 3333 it is no mistake that a file goes on after its Content-Length
         if self._left:
             self.sent += self._left  # what a client that is lost did not get is taken off later, as of any piece
             missing = self._left - self._conn.send_file(extent.fd, extent.start + len(data), self._left)

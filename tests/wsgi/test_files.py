@@ -140,12 +140,13 @@ def test_an_empty_file_and_one_at_its_end(files, words, tmp_path):
             assert answer.headers["content-length"] == "0"
 
 
+@pytest.mark.parametrize("kind", ["open", "bytes"])
 @pytest.mark.parametrize("content", [FEW, WORDS])
-def test_a_content_length_bounds_it(files, words, content):
+def test_a_content_length_bounds_it(files, words, content, kind):
     words.write_bytes(content)
     with files.client() as client:
-        assert client.get(target("open", words, length=7)).body == content[:7]
-        assert client.get(target("open", words)).body == content
+        assert client.get(target(kind, words, length=7)).body == content[:7]
+        assert client.get(target(kind, words)).body == content
     assert "length=7:" not in files.log()
 
 
