@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     """
 
 _TEXTS = 5  # where, in an entry, those begin that may be long
-_ESCAPES = {code: f"\\x{code:02X}" for code in (*range(0x20), ord('"'), ord("\\"), *range(0x7F, 0x100))}
+_ODD = {*range(0x20), *b'"\\', *range(0x7F, 0x100)}
+_ESCAPED = [f"\\x{code:02X}" if code in _ODD else chr(code) for code in range(0x100)]
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_CUT = "..."
+_DOTS = "..."
 _TEXT = {str, type(None)}
 
 
@@ -39,19 +40,16 @@ class Lines(ABC):
         environ that is no text is not known.
         """
         at = entry[0] + offset
-        if not _TEXT.issuperset(map(type, entry[_TEXTS:])):
-            entry = (*entry[:_TEXTS], *map(_text, entry[_TEXTS:]))
-        line = self._line(entry, at)
-        if len(line) > self.limit:
-            entry = (*entry[:_TEXTS], *(str(text or "")[: self.limit] for text in entry[_TEXTS:]))
-            line = self._line(entry, at)
+        known, texts = entry[:_TEXTS], entry[_TEXTS:]
+        if not _TEXT.issuperset(map(type, texts)):
+            texts = tuple(map(_text, texts))
+        room = self.limit
+        line = self._line((*known, *_cut(texts, room)), at)
         while len(line) > self.limit:
-            longest = max(range(_TEXTS, len(entry)), key=lambda index: len(entry[index]))
-            text = entry[longest]
-            # What is escaped gives more room than this, so that too much may go, but never more than half.
-            keep = max(len(text) // 2, len(text) - len(_CUT) - (len(line) - self.limit))
-            entry = (*entry[:longest], text[:keep] + _CUT, *entry[longest + 1 :])
-            line = self._line(entry, at)
+            # What is escaped gives more room than this, so that too much may go. But to try with a little less each
+            # time would take long, and clients choose what there is to escape.
+            room = max(room // 2, room - (len(line) - self.limit))
+            line = self._line((*known, *_cut(texts, room)), at)
         return line.encode("ascii")
 
     @abstractmethod
@@ -76,12 +74,12 @@ class TextLines(Lines):
         )
 
     def _escaped(self, value: object) -> str:
-        text = str(value or "")[: self.limit]
+        text = str(value or "")
         try:
-            text.encode("latin-1")
+            raw = text.encode("latin-1")
         except UnicodeEncodeError:  # not from the wire, where each character is a byte
-            text = text.encode("utf-8", "surrogatepass").decode("latin-1")
-        return text.translate(_ESCAPES)
+            raw = text.encode("utf-8", "surrogatepass")
+        return "".join(map(_ESCAPED.__getitem__, raw))
 
     def _local_time(self, at: float) -> str:
         second = int(at)
@@ -115,7 +113,7 @@ class JsonLines(Lines):
     def _quoted(self, value: object) -> str:
         if not value:
             return "null"
-        text = str(value)[: self.limit]
+        text = str(value)
         return quoted(text if text.isascii() else _decoded(text))
 
     def _utc(self, at: float) -> str:
@@ -129,6 +127,18 @@ class JsonLines(Lines):
 def _text(value: object) -> str | None:
     """Return a plain text; of another object of the application's nobody knows what it does when it is asked."""
     return str.__str__(value) if issubclass(type(value), str) else None
+
+
+def _cut(texts: tuple[str | None, ...], room: int) -> tuple[str | None, ...]:
+    """Return texts of `room` characters together: of more the longest are cut to one length, and end with dots."""
+    left, sizes = room, [len(text) for text in texts if text]
+    if sum(sizes) <= room:
+        return texts
+    sizes.sort(reverse=True)
+    while sizes[-1] * len(sizes) <= left:
+        left -= sizes.pop()
+    most = left // len(sizes)
+    return tuple(text if text is None or len(text) <= most else text[: max(0, most - 3)] + _DOTS for text in texts)
 
 
 def _is_plain(text: str, odd: str = '"\\') -> bool:

@@ -32,6 +32,7 @@ _SEEN = 4096  # bytes of a head that was refused in which something is looked fo
 # Lines that are made at a stretch, the least and which part of all, and seconds until the next ones: meanwhile green
 # threads have their turn, and native ones the interpreter's lock, which this one would hold for 5 ms.
 _LEAST, _PART, _BREATH = 128, 16, 0.001
+_STRETCH = 1 << 18  # bytes of lines, likewise: clients choose how long they are
 _MOST = 50_000  # entries in the queue
 _ROOM = 8 << 20  # bytes of lines that are not written yet
 _LAST_MOMENT = 1.0  # seconds that a stream has for the last lines
@@ -151,13 +152,16 @@ class AccessLog:
         """Write some of what is queued; return whether there is more."""
         with self._writing:
             offset = time.time() - time.monotonic()
-            waiting = len(self._queue)
+            waiting, made = len(self._queue), 0
             for _ in range(min(waiting, max(_LEAST, waiting // _PART))):
                 entry = self._queue.popleft()
                 if self._held < _ROOM:
                     line = self._lines.line(entry, offset)
                     self._ready.append(line)
                     self._held += len(line)
+                    made += len(line)
+                    if made > _STRETCH:
+                        break
                 else:
                     with self._losing:
                         self._lost += 1

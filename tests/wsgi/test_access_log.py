@@ -341,7 +341,7 @@ def take(end: int) -> bytes:
 
 def test_a_reader_that_hangs_holds_nobody_up_and_gets_whole_lines(serve, fifo):
     path, end = fifo
-    served = serve(options={"access_log": [str(path), "json"], "header_limit": 1 << 20})
+    served = serve(options={"access_log": [str(path), "json"], "header_limit": 1 << 20, "keepalive_timeout": 60})
     count = ROOM // 4096 + 400
     with served.client() as client:
         for number in range(count):
@@ -410,10 +410,26 @@ def test_any_bytes_can_be_refused(start):
 
 
 def test_the_longest_texts_are_cut():
-    entry = (0.0, 0.0, 200, 0, False, "a", None, "GET", "/t", "HTTP/1.1", "r" * 3000, "u" * 2000, "i")
+    entry = (0.0, 0.0, 200, 0, False, "a", None, "GET", "/t", "HTTP/1.1", "r" * 3000, "u" * 1500, "i")
     line = TextLines(4096).line(entry, 0.0)
     assert len(line) == 4096
-    assert b'r..." "' + b"u" * 2000 + b'"' in line
+    assert b'r..." "' + b"u" * 1500 + b'"' in line
+
+
+@pytest.mark.parametrize("lines", [TextLines(16384), JsonLines(16384, "s", 0)])
+@pytest.mark.parametrize("odd", ["\xff", '"\\', "\t", "\xc3\xa4", "\U0001f600"])
+def test_what_is_to_be_escaped_is_cut_before_that(lines, odd, monkeypatch):
+    texts = [odd * 3500, odd * 2000, odd * 7500, odd * 2000]
+    looked_at, make = [], lines._line
+
+    def counting(entry, at):
+        looked_at.append(sum(len(text or "") for text in entry[5:]))
+        return make(entry, at)
+
+    monkeypatch.setattr(lines, "_line", counting)
+    found = lines.line((0.0, 0.0, 200, 0, False, "a", None, "GET", texts[0], "HTTP/1.1", *texts[1:]), 0.0)
+    assert lines.limit / 2 < len(found) <= lines.limit
+    assert sum(looked_at) <= 2 * lines.limit
 
 
 def test_a_line_that_was_written_in_part_is_written_whole_after_it(tmp_path):
