@@ -61,12 +61,8 @@ def pair(authority: Authority) -> Pair:
 @pytest.fixture(scope="session")
 def broker(authority: Authority) -> Iterator[Broker]:
     """Yield a broker of this session's own, started when a test first asks for it; each leaves it as it found it."""
-    broker = Broker(authority=authority)
-    try:
-        broker.start()
+    with Broker(authority=authority) as broker:
         yield broker
-    finally:
-        broker.end()
 
 
 @pytest.fixture

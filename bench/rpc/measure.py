@@ -13,9 +13,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bench import broker, figures, idle, peers
+from bench import figures, idle, peers
 from bench.rpc.overload import DEADLINE
 from bench.rpc.products import Product, everybody
+from tests.broker import Broker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +42,9 @@ def measure() -> None:
     """Print a table for each number of callers, one of memory, and one of what is left under overload."""
     words = os.environ.get("BENCH_PEERS", "").split()
     chosen = [product for product in everybody() if not words or any(word in product.name for word in words)]
-    with broker.running() if any(product.needs_broker for product in chosen) else contextlib.nullcontext("") as url:
-        session = _Session(chosen, url)
+    needed = any(product.needs_broker for product in chosen)
+    with Broker(fast=True) if needed else contextlib.nullcontext() as broker:
+        session = _Session(chosen, broker.url() if broker else "")
         for _ in range(ROUNDS):
             # One after the other in each round, so that a busy moment of the machine hits nobody alone.
             for product in chosen:

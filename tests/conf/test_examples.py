@@ -22,7 +22,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.functional.installed import COMMAND, Installed, Ports, living_in
+from tests.functional.installed import COMMAND, Installed, living_in
+from tests.ports import Ports
 from tests.waiting import until
 
 if TYPE_CHECKING:

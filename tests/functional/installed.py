@@ -9,7 +9,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from forkd.control.client import Client
 from forkd.errors import NotRunning
+from tests.ports import Ports
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -77,29 +77,6 @@ class Adder(rpc.Server):
     def fail(self):
         raise KeyError("nothing here")
 """
-
-
-class Ports:
-    """Free TCP ports of 127.0.0.1, ours until `close`.
-
-    A socket stays bound to each, so that the kernel gives it to nobody else. Who sets SO_REUSEADDR, as forkd does, may
-    listen on it all the same.
-    """
-
-    def __init__(self) -> None:
-        self._held = contextlib.ExitStack()
-
-    def take(self) -> int:
-        """Return one more."""
-        held = self._held.enter_context(socket.socket())
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-        return port
-
-    def close(self) -> None:
-        """Give them all back."""
-        self._held.close()
 
 
 def alive(pid: int) -> bool:

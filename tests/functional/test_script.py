@@ -15,7 +15,8 @@ import pytest
 
 from forkd import ProcessLauncher, Server, Service
 from forkd.errors import ForkdError
-from tests.functional.installed import Ports, catches, living_in
+from tests.functional.installed import catches, living_in
+from tests.ports import Ports
 from tests.waiting import until
 
 if TYPE_CHECKING:

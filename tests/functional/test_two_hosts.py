@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.broker import Broker
-from tests.functional.hosts import MIDDLE, Network
 from tests.functional.installed import Installed
+from tests.hosts import MIDDLE, Network
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -143,9 +143,7 @@ class Site:
 def sites(short_tmp: pathlib.Path, concurrency: str) -> Iterator[tuple[Network, list[Site]]]:
     with contextlib.ExitStack() as stack:
         network = stack.enter_context(Network("alpha", "beta"))
-        broker = Broker(MIDDLE, network.middle.under)
-        stack.callback(broker.end)
-        broker.start()
+        broker = stack.enter_context(Broker(MIDDLE, network.middle.under))
         url = broker.url("", "?heartbeat=1")
         sites = []
         for host in network.hosts:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import functools
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.functional.conftest import concurrency, forkd
-from tests.lease.backends import KINDS, Postgresql, Redis, Server
+from tests.lease.backends import KINDS, Postgresql, Redis
 from tests.library.conftest import engine, engine_host, engine_output, hosts, pytest_pyfunc_call
 
 if TYPE_CHECKING:
@@ -22,17 +23,15 @@ __all__ = ["concurrency", "engine", "engine_host", "engine_output", "forkd", "ho
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Callable[..., Redis | Postgresql]]:
     """Yield what starts a server of a kind, once for all tests that change nothing of it."""
-    started: dict[str, Redis | Postgresql] = {}
+    with contextlib.ExitStack() as stack:
 
-    def get(kind: str) -> Redis | Postgresql:
-        if kind not in started:
-            started[kind] = KINDS[kind](Path(tempfile.mkdtemp(prefix="fkd-", dir="/tmp")))
-            started[kind].start()
-        return started[kind]
+        @functools.cache
+        def get(kind: str) -> Redis | Postgresql:
+            server = KINDS[kind](Path(tempfile.mkdtemp(prefix="fkd-", dir="/tmp")))
+            stack.enter_context(server)
+            return server
 
-    yield get
-    for server in started.values():
-        remove(server)
+        yield get
 
 
 @pytest.fixture(params=list(KINDS))
@@ -42,27 +41,15 @@ def kind(request) -> str:
 
 
 @pytest.fixture
-def server(kind, servers) -> Redis | Postgresql:
-    """Return a server that others use, too."""
-    return servers(kind)
+def server(kind, servers) -> Iterator[Redis | Postgresql]:
+    """Yield a server that others use, too; whoever stops it has it started again."""
+    server = servers(kind)
+    yield server
+    if server.process is None:
+        server.start()
 
 
 @pytest.fixture
 def url(server) -> str:
     """Return what `lease` says of it."""
     return str(server.url)
-
-
-@pytest.fixture
-def own(kind, short_tmp) -> Iterator[Redis | Postgresql]:
-    """Yield a server of the test's own, which has been started."""
-    server = KINDS[kind](short_tmp)
-    server.start()
-    yield server
-    server.stop()
-
-
-def remove(server: Server) -> None:
-    """Stop a server for good."""
-    server.stop()
-    shutil.rmtree(server.folder)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # Each line: what, pid, host, token, instant. The clock is that of the machine, which all its namespaces share.
@@ -42,23 +44,25 @@ class Busy(forkd.Server):
         getattr(self, self.manner)(lease)
         self.note("end", lease)
 
-    def well(self, lease):
+    def rhythm(self):
         for _ in range(self.beats):
-            if os.path.exists(f"{self.log}.short"):
+            if os.path.exists(f"{self.log}.short-on-{os.uname().nodename}"):
                 return
+            yield
+
+    def well(self, lease):
+        for _ in self.rhythm():
             self.service.thread_group.sleep(0.01)
             self.note("beat", lease)
 
     def checking(self, lease):
-        for _ in range(self.beats):
+        for _ in self.rhythm():
             time.sleep(0.01)
             lease.check()
             self.note("beat", lease)
 
     def stubborn(self, lease):
-        for _ in range(self.beats):
-            if os.path.exists(f"{self.log}.short"):
-                return
+        for _ in self.rhythm():
             try:
                 time.sleep(0.01)
             except leases.LeaseLost:
@@ -116,10 +120,19 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.short = path.with_suffix(".short")  # as long as it exists, runs end at once
         self._at = 0
         self._whats: set[str] = set()
         self._runs: dict[int, Seen] = {}
+
+    @contextlib.contextmanager
+    def short_on(self, host: str = os.uname().nodename) -> Iterator[None]:
+        """Have runs on a host end at once."""
+        short = self.path.with_suffix(f".short-on-{host}")
+        short.touch()
+        try:
+            yield
+        finally:
+            short.unlink()
 
     def whats(self) -> set[str]:
         """Return what has been written of any run."""

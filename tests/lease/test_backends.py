@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from forkd.lease import redis as redis_leases
 from forkd.lease.address import parse
 from forkd.lease.backend import Backend, Unreachable
 from forkd.lease.contact import Contact, opened
-from tests.lease.backends import KINDS, PASSWORD, USER, Postgresql, Redis
+from tests.lease.backends import GUARDED, PASSWORD, Redis
 from tests.waiting import until
 
 _numbers = count()
@@ -153,86 +154,63 @@ def test_every_run_is_recorded_and_the_last_ones_kept(backend, url, task, monkey
         lease.runs("file:///", service, name)
 
 
-def test_tokens_grow_over_a_restart(own, task):
-    backend = patient(own.url)
+def test_tokens_grow_over_a_restart(server, backend, task):
     token = free(backend, task)
     assert backend.take(task, token, 1.0, "one").granted
-    own.stop(signal.SIGKILL if isinstance(own, Redis) else signal.SIGQUIT)  # PostgreSQL's own way to be killed
+    server.kill()
     with pytest.raises(Unreachable):
         backend.look(task, begin=True)
-    own.start()
+    server.start()
     assert backend.renew(task, token + 1), "who has it keeps it"
     backend.finish(task, token + 1, "ok", time.time())
     assert free(backend, task) == token + 1
     assert backend.take(task, token + 1, 2.0, "one").granted
-    backend.close()
 
 
 def test_a_redis_that_has_lost_its_memory_gives_nothing_for_one_lease_and_its_tokens_grow(short_tmp, task):
-    redis = Redis(short_tmp, durable=False)
-    redis.start()
-    backend = patient(redis.url)
-    token = free(backend, task)
-    assert backend.take(task, token, 1.0, "one").granted
-    asked = time.monotonic()
-    redis.stop(signal.SIGKILL)
-    redis.start()
-    other = patient(redis.url)
-    standing = other.look(task, begin=True)
-    assert standing.token > token + 1
-    assert not other.take(task, standing.token, 1.0, "other").granted
-    assert not backend.renew(task, token + 1)
-    free(other, task)
-    assert time.monotonic() - asked > 1, "whoever had it has it no more"
-    assert other.take(task, standing.token, 1.0, "other").granted
-    backend.close()
-    other.close()
-    redis.stop()
-
-
-def test_the_tables_of_postgresql_are_made_by_whoever_comes_first(short_tmp, task):
-    server = Postgresql(short_tmp)
-    server.start()
-    failures = []
-
-    def look() -> None:
-        backend = patient(server.url)
-        try:
-            backend.look(task, begin=True)
-        except ForkdError as error:
-            failures.append(error)
+    with Redis(short_tmp, durable=False) as redis:
+        backend = patient(redis.url)
+        token = free(backend, task)
+        assert backend.take(task, token, 1.0, "one").granted
+        asked = time.monotonic()
+        redis.kill()
+        redis.start()
+        other = patient(redis.url)
+        standing = other.look(task, begin=True)
+        assert standing.token > token + 1
+        assert not other.take(task, standing.token, 1.0, "other").granted
+        assert not backend.renew(task, token + 1)
+        free(other, task)
+        assert time.monotonic() - asked > 1, "whoever had it has it no more"
+        assert other.take(task, standing.token, 1.0, "other").granted
         backend.close()
+        other.close()
 
-    threads = [threading.Thread(target=look) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert failures == []
-    server.stop()
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_the_tables_of_postgresql_are_made_by_whoever_comes_first(server, task):
+    server.execute("CREATE DATABASE empty")
+    url = server.url.replace("/postgres?", "/empty?")
+    all_at_once = threading.Barrier(8)
+
+    def look(_number: int) -> None:
+        with contextlib.closing(patient(url)) as backend:
+            all_at_once.wait(10)
+            backend.look(task, begin=True)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(list(threads.map(look, range(8)))) == 8
 
 
 # --- passwords --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def guarded(own) -> str:
-    """Return the place of a server that lets in USER with PASSWORD alone."""
-    if isinstance(own, Redis):
-        with own.client() as client:
-            client.acl_setuser(USER, enabled=True, passwords=[f"+{PASSWORD}"], categories=["+@all"], keys=["forkd:*"])
-            client.acl_setuser("default", enabled=False)
-        return f"redis://{USER}{{}}@127.0.0.1:{own.port}/0"
-    with own.connect() as connection:
-        connection.execute(f"ALTER USER {USER} PASSWORD '{PASSWORD}'")
-    (own.folder / "data/pg_hba.conf").write_text("host all all all scram-sha-256\n")
-    own.signal(signal.SIGHUP)
-    return f"postgresql://{USER}{{}}@127.0.0.1:{own.port}/postgres"
-
-
-def test_a_password_of_the_url_or_of_a_file(guarded, tmp_path, task, caplog):
+def test_a_password_of_the_url_or_of_a_file(server, tmp_path, task, caplog):
+    server.guard()
+    scheme, _, place = server.url.partition("?")[0].rpartition("//")
+    guarded = f"{scheme}//{GUARDED}{{}}@{place.rpartition('@')[2]}"
     backend = opened(parse(guarded.format(":hunter%2F2%40x")), 5.0)
-    assert until(lambda: quiet(backend, task))
+    backend.look(task, begin=True)
     backend.close()
     file = tmp_path / "pw"
     contact = Contact(parse(f"{guarded.format('')}?password_file={file}"))
@@ -250,8 +228,7 @@ def test_a_password_of_the_url_or_of_a_file(guarded, tmp_path, task, caplog):
     contact.backend.close()
 
 
-def quiet(backend: Backend, task: str) -> bool:
-    """Tell whether it answers: PostgreSQL reads its rules anew in its own time."""
+def answers(backend: Backend, task: str) -> bool:
     try:
         backend.look(task, begin=True)
     except Unreachable:
@@ -287,57 +264,51 @@ def test_who_accepts_and_says_nothing_holds_up_no_thread(engine, kind):
     listener.close()
 
 
-def test_a_server_that_is_stopped_holds_up_no_thread(engine, kind, short_tmp):
+@pytest.fixture
+def pid(server) -> int:
+    return server.process.pid
+
+
+def test_a_server_that_is_stopped_holds_up_no_thread(engine, url, pid):
     group = threadgroup.create(engine)
-    with running(kind, short_tmp) as server:
-        backend = opened(parse(server.url), 0.3)
-        backend.look("shop.task", begin=True)
-        beats = []
-        group.add_timer(0.02, lambda: beats.append(time.monotonic()))
-        processes = [server.process.pid, *children(server.process.pid)]
-        for pid in processes:
-            os.kill(pid, signal.SIGSTOP)
+    backend = opened(parse(url), 0.3)
+    until(lambda: answers(backend, "shop.task"))
+    beats = []
+    group.add_timer(0.02, lambda: beats.append(time.monotonic()))
+    processes = [int(pid), *children(int(pid))]
+    try:
+        for each in processes:
+            os.kill(each, signal.SIGSTOP)
         begun = time.monotonic()
         with pytest.raises(Unreachable):
             backend.look("shop.task", begin=True)
         assert 0.25 < time.monotonic() - begun < 1.0
         assert len(beats) > 5
-        for pid in processes:
-            os.kill(pid, signal.SIGCONT)
-        backend.look("shop.task", begin=True)
-        backend.close()
+    finally:
+        for each in processes:
+            os.kill(each, signal.SIGCONT)
+    until(lambda: answers(backend, "shop.task"))
+    backend.close()
     group.stop()
 
 
-def test_a_thread_that_is_stopped_in_mid_question_leaves_no_answer_to_others(engine, kind, short_tmp):
+def test_a_thread_that_is_stopped_in_mid_question_leaves_no_answer_to_others(engine, url):
     group = threadgroup.create(engine)
-    with running(kind, short_tmp) as server:
-        backend = opened(parse(server.url), 5.0)
+    backend = opened(parse(url), 5.0)
 
-        def ask_on() -> None:
-            for number in count():
-                backend.look(f"shop.a{number % 3}", begin=True)
+    def ask_on() -> None:
+        for number in count():
+            backend.look(f"shop.a{number % 3}", begin=True)
 
-        for _ in range(5):
-            asking = group.add_thread(ask_on)
-            group.sleep(0.03)
-            asking.stop()
-            for number in range(5):
-                assert backend.look(f"shop.b{number}", begin=False).tick is None
-        backend.close()
+    for _ in range(5):
+        asking = group.add_thread(ask_on)
+        group.sleep(0.03)
+        asking.stop()
+        for number in range(5):
+            assert backend.look(f"shop.b{number}", begin=False).tick is None
+    backend.close()
     group.stop()
 
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-@contextlib.contextmanager
-def running(kind: str, folder: Path):
-    """Run a server for a part of a test."""
-    server = KINDS[kind](folder)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()

@@ -12,6 +12,7 @@ from forkd import Server, Service, lease, periodic_task
 from forkd.lease import LeaseLost
 from forkd.lease.deadline import Deadline, now
 from forkd.threadgroup import Done
+from tests.lease.backends import await_free
 from tests.library.logs import logged
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def test_runs_are_made_counted_and_recorded(engine, url):
 
 def test_another_takes_over_at_once_what_is_given_back(engine, url):
     name = f"pair-{os.getpid()}"
+    await_free(url, f"{name}.taking")  # within one lease, which is shorter than the next ones
     long = url.replace("ttl=1s", "ttl=5s")
     one, first = started(long, engine, name)
     await_runs(one, "taking", 1)
