@@ -139,13 +139,21 @@ class Site:
         return sum(said == by for said in self.outcomes().values())
 
 
+@pytest.fixture(scope="module")
+def joined() -> Iterator[tuple[Network, Broker]]:
+    """Yield two hosts and the broker between them."""
+    with Network("alpha", "beta") as network, Broker(MIDDLE, network.middle.under) as broker:
+        yield network, broker
+
+
 @pytest.fixture
-def sites(short_tmp: pathlib.Path, concurrency: str) -> Iterator[tuple[Network, list[Site]]]:
+def sites(
+    joined: tuple[Network, Broker], short_tmp: pathlib.Path, concurrency: str
+) -> Iterator[tuple[Network, list[Site]]]:
+    network, broker = joined
+    url = broker.url(broker.vhost(), "?heartbeat=1")
+    sites = []
     with contextlib.ExitStack() as stack:
-        network = stack.enter_context(Network("alpha", "beta"))
-        broker = stack.enter_context(Broker(MIDDLE, network.middle.under))
-        url = broker.url("", "?heartbeat=1")
-        sites = []
         for host in network.hosts:
             sites.append(Site(host, short_tmp / host.name, url, concurrency))
             stack.callback(sites[-1].close)

@@ -63,6 +63,9 @@ def seconds_of_cpu(pid):
 @pytest.mark.parametrize("graceful", [True, False], ids=["stopped", "killed"])
 def test_a_broker_that_restarts_in_the_middle_of_a_load(remote, broker, callers, graceful):
     workers, client = [remote.worker(0), remote.worker(1)], remote.client()
+    remote.worker(topic="idle")
+    idle = remote.client("idle")
+    assert idle.call("add", a=1) == 2
     load = Load(callers, client)
     load.goes_on()
     if graceful:
@@ -78,6 +81,8 @@ def test_a_broker_that_restarts_in_the_middle_of_a_load(remote, broker, callers,
     remote.await_workers(2)
     load.end(client, [0, 1])
     assert len(load.errors) <= 8  # at most what was in flight then: all others have waited
+    remote.await_workers(1, "idle")
+    assert idle.call("add", a=1) == 2
 
 
 def test_connections_that_are_cut_in_the_middle_of_a_load(remote, broker, callers):
@@ -102,16 +107,6 @@ def test_a_worker_whose_connection_is_cut_loses_no_call_that_comes_back_to_it(re
     assert client.call("add", a=1) == 2  # it is back
     worker.order("release")
     assert held.result(30) == "a"
-
-
-def test_an_idle_client_does_not_mind_that_the_broker_restarts(remote, broker):
-    remote.worker()
-    client = remote.client()
-    assert client.call("add", a=1) == 2
-    broker.stop()
-    broker.start()
-    remote.await_workers(1)
-    assert client.call("add", a=1) == 2
 
 
 def test_a_killed_worker_s_callers_hear_of_it_from_another(remote, callers):
