@@ -86,7 +86,8 @@ def ask(client: Client) -> dict[str, Any]:
     return json.loads(client.get("/environ", *forged).body)
 
 
-@pytest.mark.parametrize("kind", ["unix", "port"])
+# Which address has nothing to do with the engine.
+@pytest.mark.parametrize(("kind", "concurrency"), [("unix", "eventlet"), ("port", "threads")])
 def test_nginx(forkd: Installed, concurrency: str, short_tmp: pathlib.Path, kind: str) -> None:
     address = {"unix": f"unix:{short_tmp}/s", "port": f"127.0.0.1:{forkd.port}"}[kind]
     forkd.write("app.py", ENVIRON)
@@ -111,7 +112,7 @@ def test_nginx(forkd: Installed, concurrency: str, short_tmp: pathlib.Path, kind
         assert len(os.listdir(f"/proc/{worker}/fd")) == idle + 1  # nginx has kept its one connection
 
 
-@pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
+@pytest.mark.parametrize(("version", "concurrency"), [("send-proxy", "threads"), ("send-proxy-v2", "eventlet")])
 def test_haproxy(forkd: Installed, concurrency: str, tmp_path: pathlib.Path, version: str) -> None:
     forkd.write("app.py", ENVIRON)
     forkd.configure({"web": forkd.web(concurrency=concurrency, proxy_protocol=True)})

@@ -277,7 +277,7 @@ print(held.wait())
 """
 
 
-@pytest.mark.parametrize("host", ["threads", "eventlet", "amqp-threads", "amqp-eventlet"], indirect=True)
+@pytest.mark.parametrize("host", ["threads", "amqp-eventlet"], indirect=True)
 def test_green_threads_call_as_native_ones_do(host):
     worker = host.worker()
     script = subprocess.Popen(
