@@ -258,7 +258,7 @@ def test_who_accepts_and_says_nothing_holds_up_no_thread(engine, kind):
     assert contact.ask(contact.backend.look, "shop.task", begin=True) is None
     took = time.monotonic() - begun
     assert 0.35 < took < 1.5, "one try, or one for each address of the name"
-    assert len(gaps) > 10
+    assert len(gaps) > 3
     assert max(gaps) < 0.25
     group.stop()
     listener.close()
@@ -283,7 +283,7 @@ def test_a_server_that_is_stopped_holds_up_no_thread(engine, url, pid):
         with pytest.raises(Unreachable):
             backend.look("shop.task", begin=True)
         assert 0.25 < time.monotonic() - begun < 1.0
-        assert len(beats) > 5
+        assert len(beats) > 3
     finally:
         for each in processes:
             os.kill(each, signal.SIGCONT)
