@@ -149,8 +149,8 @@ def test_one_that_nobody_can_reach_ends_before_another_begins(forkd, url, log, c
     log.judge()
     assert not alive(stuck)
     assert begun.begun - first.begun < TTL + SLACK
+    until(lambda: f"pid {stuck} exited: " in forkd.log.read_text())
     text = forkd.log.read_text()
-    assert f"pid {stuck} exited: " in text
     if manner != "stopped":
         assert 'busy.py", line' in text, "its stacks"
     assert f"has begun, though the last one, token {first.token}, has not told of its end" in text
