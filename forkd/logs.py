@@ -38,6 +38,13 @@ class Look(logging.Formatter):
             return "\n".join(f"{mark}{self._origin}: {line}" for line in text.split("\n"))
         return log.head(log.stamp(record.created), record.levelname, self._origin) + text
 
+    def formatException(self, ei: Any) -> str:  # noqa: N802 -- its name in logging
+        """As there; but an exception whose own code fails here costs no line."""
+        try:
+            return super().formatException(ei)
+        except Exception:  # noqa: BLE001 -- as said
+            return "(its traceback cannot be had)"
+
     def _object(self, mark: str, record: logging.LogRecord, text: str, about: dict[str, str]) -> str:
         body: dict[str, Any] = {
             "at": log.stamp(record.created),

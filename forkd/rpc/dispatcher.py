@@ -188,8 +188,14 @@ class Dispatcher:
                 # Without an answer the call would count as never begun once the worker has drained.
                 call.answer(failed(request.id, failure))
                 raise
-            _log.exception("%s.%s failed", self._server.topic, request.method)
+            self._log_failure(request.method)
             return failure, True
+
+    def _log_failure(self, method: str) -> None:
+        try:
+            _log.exception("%s.%s failed", self._server.topic, method)
+        except BaseException:  # noqa: BLE001 -- its text is made by the user's code, too
+            _log.error("%s.%s failed; its traceback cannot be had", self._server.topic, method)
 
     def _answer(self, call: _Call, outcome: Any, has_failed: bool) -> bytes:
         number = call.request.id

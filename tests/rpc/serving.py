@@ -6,9 +6,11 @@ Says `ready`, `began NAME` and `stopped` on stdout; hears `release`, `stop` and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import os
+import resource
 import sys
 
 SETUP = json.loads(sys.argv[1]) if __name__ == "__main__" else {}
@@ -24,7 +26,7 @@ from forkd import Service, log_context, periodic_task, rpc  # noqa: E402
 from forkd.rpc.transports.amqp import names  # noqa: E402
 from forkd.scoreboard import Board  # noqa: E402
 from forkd.service import Inheritance, WorkerIdentity  # noqa: E402
-from tests.rpc import known  # noqa: E402
+from tests.rpc import awkward, known  # noqa: E402
 
 PEN = threading.Lock()
 
@@ -49,6 +51,7 @@ class Probe(rpc.Server):
     def __init__(self):
         self.counted = 0
         self.marks = []
+        self.hoarded = []
         self.instance_attribute = len
 
     def init(self, service):
@@ -106,6 +109,12 @@ class Probe(rpc.Server):
     def failing_items(self):
         return FailingItems(a=1)
 
+    def ending_items(self):
+        return awkward.Items(a=1)
+
+    def raise_awkwardly(self, name):
+        raise awkward.EXCEPTIONS[name]
+
     def large(self, size):
         return "x" * size
 
@@ -137,6 +146,16 @@ class Probe(rpc.Server):
 
     def about(self):
         return log_context.shown()
+
+    def hoard(self):
+        """Take all descriptors that the process may have."""
+        with contextlib.suppress(OSError):
+            while True:
+                self.hoarded.append(os.dup(0))
+
+    def release(self):
+        while self.hoarded:
+            os.close(self.hoarded.pop())
 
     def hold(self, name):
         say(f"began {name}")
@@ -201,6 +220,8 @@ def obey(service, server):
 def main():
     if "unused" in SETUP:
         names.UNUSED = SETUP["unused"]
+    if "files" in SETUP:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (SETUP["files"],) * 2)
     server = Probe()
     server.topic = SETUP["topic"]
     server.transport = SETUP.get("transport", "local")

@@ -17,6 +17,7 @@ import pytest
 from forkd import rpc, scoreboard
 from forkd.errors import ForkdError
 from forkd.rpc import wire
+from tests.rpc import awkward
 from tests.rpc.conftest import ROOT
 from tests.waiting import until
 
@@ -94,6 +95,13 @@ def test_a_method_that_raises_no_plain_exception_is_answered_and_no_thread_misco
     until(lambda: client.call("miscounted") == 0, what="as many threads as are counted")
 
 
+@pytest.mark.parametrize("name", sorted(awkward.EXCEPTIONS))
+def test_an_exception_that_is_hard_to_tell_of_is_told_of_all_the_same(shared, client, name):
+    with pytest.raises(rpc.RemoteError):
+        client.prepare(timeout=5).call("raise_awkwardly", name=name)
+    until(lambda: client.call("miscounted") == 0, what="as many threads as are counted")
+
+
 @pytest.mark.parametrize("shared", ["eventlet"], indirect=True)
 @pytest.mark.parametrize(("method", "text"), [("time_out", "Timeout: 0.01 second"), ("kill_itself", "GreenletExit: b")])
 def test_a_green_thread_that_is_timed_out_or_killed_is_answered(client, method, text):
@@ -162,7 +170,13 @@ def test_a_type_error_inside_a_method_is_its_own(client):
 
 @pytest.mark.parametrize(
     ("method", "args"),
-    [("unsendable", {}), ("unreadable", {}), ("failing_items", {}), ("large", {"size": wire.MESSAGE_LIMIT})],
+    [
+        ("unsendable", {}),
+        ("unreadable", {}),
+        ("failing_items", {}),
+        ("ending_items", {}),
+        ("large", {"size": wire.MESSAGE_LIMIT}),
+    ],
 )
 def test_a_result_that_cannot_be_sent_is_an_error(client, method, args):
     with pytest.raises(rpc.RemoteError, match=f"Unsendable: the result of probe.{method} cannot be sent"):
