@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import subprocess
@@ -30,6 +31,11 @@ class Raw:
 
     def __exit__(self, *_):
         self.sock.close()
+
+    def within(self, seconds):
+        """Have whatever waits wait no longer."""
+        self.sock.settimeout(seconds)
+        return self
 
     def read(self):
         """Return the next message; None at the end."""
@@ -140,6 +146,46 @@ def test_a_client_that_does_not_read_is_not_read_any_more(local):
         while raw.read():
             answers += 1
     assert answers == sent // len(wire.frame({"type": "call", "id": 1, "method": "nope" * 100}))
+
+
+def test_a_crowd_leaves_descriptors_for_the_methods(local):
+    local.worker(files=128)
+    client = local.client()
+    assert client.call("add", a=1) == 2
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(Raw(local)).read() for _ in range(100)]
+        assert [said["type"] for said in crowd] == ["hello"] * 63 + ["refused"] * 37
+        assert crowd[-1]["message"] == "64 clients are connected, which is the most"
+        assert client.call("add", a=1) == 2
+    until(lambda: _is_taken(local), what="there is room again")
+
+
+def _is_taken(local):
+    with Raw(local) as raw:
+        return raw.read()["type"] == "hello"
+
+
+def test_a_worker_that_had_no_descriptor_left_takes_callers_again(local):
+    local.worker(files=128)
+    client = local.client()
+    client.call("hoard")
+    with Raw(local) as raw:
+        with pytest.raises(TimeoutError):
+            raw.within(0.5).read()
+        assert client.call("large", size=1000) == "x" * 1000
+        client.call("release")
+        assert raw.within(30).read()["type"] == "hello"
+
+
+def test_an_answer_that_there_is_no_descriptor_for_ends_its_connection_alone(local):
+    local.worker(files=128)
+    with local.client() as client, Raw(local) as raw:
+        assert raw.read()["type"] == "hello"
+        client.call("hoard")
+        raw.call(1, "large", args={"size": 4 << 20})
+        until(lambda: _hung_up(raw.sock), what="the worker cuts it off")
+        client.call("release")
+        assert client.call("add", a=1) == 2
 
 
 def flood(sock, frame):

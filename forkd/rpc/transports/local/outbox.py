@@ -80,8 +80,14 @@ class Outbox:
             _log.warning("a caller was cut off: it takes no answers, and %d bytes wait", len(self._data))
             self.cut_off()
         elif self.flushed is None:
+            try:
+                sock = self._sock.dup()
+            except OSError as error:
+                _log.warning("a caller was cut off: it does not take its answers at once, and %s", error.strerror)
+                self.cut_off()
+                return None
             self.flushed = self._group.event()
-            return self._sock.dup(), self.flushed
+            return sock, self.flushed
         return None
 
     def _start_flush(self, sock: socket.socket, flushed: Event) -> None:

@@ -8,8 +8,10 @@ finish, say `end`. A call that arrives meanwhile is refused as moved; one that i
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import resource
 import socket
 import threading
 import time
@@ -31,7 +33,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger("forkd.rpc")
 
 _MOST_CALLERS = 1000
-_MOST_REFUSED = 100
+_SPARE_FILES = 64  # descriptors that the methods can count on
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_PAUSE = 0.2  # seconds until who waits while there is none left is looked at again: nothing tells when one is
+_MOST_SAID = 100
 _LAST_WORDS = 5.0  # seconds that a drained worker gives its callers to take what was written to them
 
 
@@ -52,11 +57,12 @@ class LocalServer:
             }
         )
         self._peers = Peers(allow)
-        self._refused: set[str] = set()  # what was logged
+        self._said: set[str] = set()  # what was logged
         self._listener = _listen(service, topic, slot, is_for_all=bool(allow))
         self._listener.setblocking(False)
         self._reader = dispatcher.crew.reader()
         self._callers: set[Caller] = set()
+        self._most_callers = _most_callers()
         self._lock = threading.Lock()  # guards the callers
         self._accepting: Thread | None = None
 
@@ -104,17 +110,24 @@ class LocalServer:
     def _accept(self) -> None:
         group = self._service.thread_group
         while group.wait_readable(self._listener.fileno()):
-            # Another worker that shares the slot for a while may have been faster; a client may be gone again.
-            with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            try:
                 sock, _ = self._listener.accept()
                 # What accepts without blocking under eventlet gives a socket whose waits would block the hub.
                 self._welcome(socket.socket(fileno=sock.detach()))
+            except (BlockingIOError, ConnectionAbortedError):
+                # Another worker that shares the slot for a while may have been faster; a client may be gone again.
+                continue
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                self._log_once(f"callers wait for a connection: {error.strerror}")
+                group.sleep(_PAUSE)
 
     def _welcome(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         refusal = self._refusal(sock)
         if refusal is not None:
-            self._log_refusal(refusal)
+            self._log_once(f"a caller was refused: {refusal}")
             with sock, contextlib.suppress(OSError):
                 sock.send(frame({"type": "refused", "message": refusal}))
             return
@@ -125,19 +138,24 @@ class LocalServer:
         caller.start(self._part)
 
     def _refusal(self, sock: socket.socket) -> str | None:
-        if len(self._callers) >= _MOST_CALLERS:
-            return f"{_MOST_CALLERS} clients are connected, which is the most"
+        if len(self._callers) >= self._most_callers:
+            return f"{self._most_callers} clients are connected, which is the most"
         return self._peers.refusal(sock)
 
-    def _log_refusal(self, refusal: str) -> None:
-        """Log each one once: whoever is refused may come again as often as he likes."""
-        if refusal not in self._refused and len(self._refused) < _MOST_REFUSED:
-            self._refused.add(refusal)
-            _log.warning("a caller was refused: %s", refusal)
+    def _log_once(self, text: str) -> None:
+        """Log each text once: whoever is refused may come again as often as he likes."""
+        if text not in self._said and len(self._said) < _MOST_SAID:
+            self._said.add(text)
+            _log.warning(text)
 
     def _part(self, caller: Caller) -> None:
         with self._lock:
             self._callers.discard(caller)
+
+
+def _most_callers() -> int:
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _MOST_CALLERS if files < 0 else min(_MOST_CALLERS, max(files // 2, files - _SPARE_FILES))
 
 
 def _listen(service: Service, topic: str, slot: int, *, is_for_all: bool) -> socket.socket:
