@@ -95,7 +95,7 @@ def url(typed: str) -> str:
 def shown(result: Any, *, as_json: bool) -> str:
     """Return a result for people, or for programs. Bytes become text where JSON has no other place for them."""
     if as_json:
-        return json.dumps(_for_json(result), ensure_ascii=False)
+        return json.dumps(_for_json(result), ensure_ascii=False, default=str)
     if isinstance(result, str | UUID | Decimal):
         return str(result)
     text: str = yaml.dump(result, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
@@ -106,8 +106,7 @@ class _Dumper(yaml.SafeDumper):
     """Writes what travels and YAML has no type for as text."""
 
 
-for _kind in (UUID, Decimal):
-    _Dumper.add_representer(_kind, lambda dumper, value: dumper.represent_str(str(value)))
+_Dumper.add_representer(None, lambda dumper, value: dumper.represent_str(str(value)))  # type: ignore[arg-type]  # None: of any other type
 
 
 @contextmanager
@@ -158,7 +157,9 @@ def _entry(text: str) -> tuple[str, Any]:
         raise UsageError(f"expected KEY=VALUE, got {text!r}")
     try:
         return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise UsageError(f"{key}: not valid YAML: it is nested too deeply") from None
+    except Exception as error:  # noqa: BLE001 -- what has the form of a date, say, and is none, is not yaml's own error
         raise UsageError(f"{key}: not valid YAML: {' '.join(str(error).split())}") from None
 
 

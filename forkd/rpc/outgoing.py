@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from forkd.rpc.wire import Message
 
 _ids = [RequestIds()]  # one, of this process
-_WORKER = re.compile(r"[^/]+/[^/]+/[0-9]+(/[0-9]+)?")
+_LONGEST = 1e9  # seconds, of a deadline: no lock waits for longer
+_WORKER = re.compile(r"[^/]+/[^/]+/[0-9]{1,9}(/[0-9]{1,19})?")
+_MOST_SLOTS = 10**9
+_LONGEST_NAME = 170  # bytes of a worker's; with what a broker puts around it, 255
 
 
 class Outgoing(NamedTuple):
@@ -77,7 +80,8 @@ class Preparation(NamedTuple):
 
     def deadline(self) -> float:
         """Return the monotonic instant at which a call that is made now is given up."""
-        return math.inf if self.timeout is None else time.monotonic() + self.timeout
+        seconds = _LONGEST if self.timeout is None else self.timeout
+        return time.monotonic() + seconds if seconds < _LONGEST else math.inf
 
     def outgoing(self, method: str, args: dict[str, Any], *, cast: bool = False) -> Outgoing:
         """Return the call; its context is that of the call that this thread is running, and what was prepared."""
@@ -107,8 +111,11 @@ class Preparation(NamedTuple):
 
 def _is_worker(worker: object) -> bool:
     if isinstance(worker, int):
-        return not isinstance(worker, bool) and worker >= 0
-    return worker is None or (isinstance(worker, str) and _WORKER.fullmatch(worker) is not None)
+        return not isinstance(worker, bool) and 0 <= worker < _MOST_SLOTS
+    if isinstance(worker, str):
+        known = worker.isprintable() and _WORKER.fullmatch(worker) is not None
+        return known and len(worker.encode()) <= _LONGEST_NAME
+    return worker is None
 
 
 def _begin_anew() -> None:

@@ -8,7 +8,7 @@ import re
 from forkd.config.runtime_dir import present_runtime_dir
 from forkd.errors import ForkdError
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # as in a configuration
 SUFFIX = ".sock"
 
 
@@ -20,5 +20,5 @@ def directory(topic: str, runtime: str | None = None) -> str:
 def check(topic: str) -> str:
     """Return a topic; raise `ForkdError` for what is no topic's name."""
     if not _NAME.fullmatch(topic):
-        raise ForkdError(f"{topic!r:.80} is no topic: expected letters, digits and _.- only, the first of them no dot")
+        raise ForkdError(f"{topic!r:.80} is no topic: expected 1 to 64 letters, digits and _.-, not - or . first")
     return topic

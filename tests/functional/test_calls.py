@@ -19,6 +19,7 @@ import datetime as dt
 import os
 from decimal import Decimal
 from uuid import UUID
+from msgpack import ExtType
 from forkd import rpc
 
 class Shelf(rpc.Server):
@@ -57,6 +58,9 @@ class Shelf(rpc.Server):
 
     def price(self):
         return Decimal("1.50")
+
+    def foreign(self):
+        return ExtType(99, b"a")
 """
 
 
@@ -144,6 +148,8 @@ def test_values_beyond_json_and_yaml(shelf: Installed) -> None:
     assert found.pop("data") == b"a\xff"
     assert found == plain
     assert shelf.run("call", "shelf.price").stdout == "1.50\n"
+    assert shelf.run("call", "shelf.foreign").stdout == "ExtType(code=99, data=b'a')\n"
+    assert shelf.run("call", "shelf.foreign", "--json").stdout == "[99, \"b'a'\"]\n"
     assert shelf.run("call", "shelf.echo", "value=2026-02-28").stdout == "2026-02-28\n"
 
 
@@ -168,6 +174,8 @@ def test_the_transport_is_typed_or_that_of_the_configuration(forkd: Installed, s
         (["--fanout", "--worker", "1"], "call: --fanout is for all workers, --worker for one"),
         (["--worker", "x"], "a: worker: expected a slot of this host, or HOST/SERVICE/SLOT[/INCARNATION], got 'x'"),
         (["--timeout", "0"], "a: timeout: expected more than 0 seconds, got 0.0"),
+        (["x=2026-13-45"], "x: not valid YAML: month must be in 1..12"),
+        ([f"x={'[' * 3000}"], "x: not valid YAML: it is nested too deeply"),
         (["--context", "user"], "expected KEY=VALUE, got 'user'"),
         (["--transport", "${NOT_THERE}"], "--transport: ${NOT_THERE} is not set and has no default"),
     ],

@@ -39,8 +39,9 @@ def test_a_deadline_in_the_past_is_refused(timeout):
         rpc.Client("probe", timeout=timeout)
 
 
-def test_a_client_may_wait_for_ever(host, callers):
-    worker, client = host.worker(), host.client(timeout=None)
+@pytest.mark.parametrize("timeout", [None, 1e300, 1e9 - 1])
+def test_a_client_may_wait_for_ever(host, callers, timeout):
+    worker, client = host.worker(), host.client(timeout=timeout)
     held = [callers.submit(client.call, "hold", name="a") for _ in range(3)]
     for _ in held:
         worker.expect("began a")

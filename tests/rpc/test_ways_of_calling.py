@@ -157,7 +157,9 @@ def test_a_call_to_a_worker_that_is_not_there_fails_at_once(client, worker):
         client.prepare(worker=worker).call("who")
 
 
-@pytest.mark.parametrize("worker", [-1, True, "", "probe/0", "a/b/c", "a/b/0/1/2", 1.5])
+@pytest.mark.parametrize(
+    "worker", [-1, True, "", "probe/0", "a/b/c", "a/b/0/1/2", 1.5, 10**9, "a\udcff/b/0", f"{'a' * 200}/b/0"]
+)
 def test_what_names_no_worker_is_refused(client, worker):
     with pytest.raises(ForkdError, match="expected a slot of this host, or HOST/SERVICE/SLOT"):
         client.prepare(worker=worker)
