@@ -103,6 +103,8 @@ def _split(text: str) -> SplitResult:
         _ = is_redis and parts.port  # which is looked at only now; of PostgreSQL there may be several
     except ValueError:
         raise ValueError(f"expected {EXPECTED}") from None
+    if is_redis and not re.fullmatch("(/[0-9]*)?", parts.path):  # which the driver would take for none
+        raise ValueError("expected the number of a database, as in redis://127.0.0.1:6379/0")
     if is_redis and not parts.hostname:
         raise ValueError("expected a host, as in redis://127.0.0.1:6379/0")
     return parts

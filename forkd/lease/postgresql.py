@@ -13,7 +13,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -127,7 +126,7 @@ class PostgresqlBackend:
                 if self._link is None:
                     self._link = _connected(self._address, self._timeout)
                 return self._link.ask(question, values, time.monotonic() + self._timeout)
-            except (psycopg.Error, OSError, ForkdError) as error:
+            except Exception as error:  # noqa: BLE001 -- a password or a name that no codec knows, or whatever it may be
                 self.close()
                 raise Unreachable(" ".join(str(error).split()) or type(error).__name__) from None
             except BaseException:  # the thread is stopped in the middle of an answer, which nobody is to take for his

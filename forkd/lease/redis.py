@@ -82,22 +82,30 @@ class RedisBackend:
     """As `forkd.lease.backend.Backend`."""
 
     def __init__(self, address: Address, timeout: float) -> None:
-        """Ask nothing yet; each question may take `timeout` seconds at most for each of its steps."""
+        """Ask nothing yet; each question may take `timeout` seconds at most for each of its steps.
+
+        Raise `ForkdError` where the driver does not take what follows the `?`.
+        """
         self._ttl = round(address.ttl * 1000)
         self._taker = secrets.token_hex(8)
         scheme, _, rest = address.url.partition("://")
         user, _, place = rest.rpartition("@")
         has_password = address.password is not None or address.password_file is not None
-        self._client: Any = redis.Redis.from_url(
-            f"{scheme}://{place}",
-            credential_provider=_Credentials(address, unquote(user) or None) if has_password else None,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),  # when to try again is for those who ask
-            protocol=2,
-            client_name="forkd-lease",
-        )
+        try:
+            self._client: Any = redis.Redis.from_url(
+                f"{scheme}://{place}",
+                credential_provider=_Credentials(address, unquote(user) or None) if has_password else None,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                socket_keepalive=True,
+                retry=Retry(NoBackoff(), 0),  # when to try again is for those who ask
+                protocol=2,
+                client_name="forkd-lease",
+            )
+            pool = self._client.connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # which connects to nobody, and looks at all of them
+        except (TypeError, ValueError, redis.RedisError) as error:
+            raise ForkdError(f"lease: {address.shown}: the driver does not take what follows the ?: {error}") from None
         self._look, self._take, self._renew, self._finish = map(
             self._client.register_script, (_LOOK, _TAKE, _RENEW, _FINISH)
         )
@@ -122,7 +130,7 @@ class RedisBackend:
         """As in `Backend`."""
         try:
             found = self._client.hgetall(_keys(task)[1])
-        except (redis.RedisError, OSError, ForkdError) as error:
+        except Exception as error:  # noqa: BLE001 -- as below
             raise _unreachable(error) from None
         latest = sorted(((int(token), json.loads(text)) for token, text in found.items()), reverse=True)[:most]
         return [
@@ -137,7 +145,7 @@ class RedisBackend:
     def _ask(self, script: Any, task: str, *values: object) -> Any:
         try:
             return script(_keys(task), (self._ttl, *values))
-        except (redis.RedisError, OSError, ForkdError) as error:
+        except Exception as error:  # noqa: BLE001 -- a password or a name that no codec knows, or whatever it may be
             raise _unreachable(error) from None
 
 

@@ -11,6 +11,7 @@ from forkd.config.decode import config_from, config_to
 from forkd.config.load import load
 from forkd.errors import ForkdError
 from forkd.lease.address import Address, parse, rebased
+from forkd.lease.backend import Unreachable
 from forkd.lease.contact import opened
 
 SERVICE = "services: {shop: {server: 'a:B'}, web: {server: wsgi, app: 'a:b', bind: '127.0.0.1:80'}}\n"
@@ -43,6 +44,7 @@ def test_what_a_url_says(text, address):
         ("redis://:hunter2@cache:port", "expected redis://"),
         ("redis://:hunter2@[::1", "expected redis://"),
         ("redis://cache/\n", "expected redis://"),
+        ("redis://:hunter2@cache/hunter2", "expected the number of a database"),
         ("redis://:hunter2@cache?ttl=0.5s", "ttl: expected a duration of 1s to 1h, such as ttl=10s"),
         ("redis://:hunter2@cache?ttl=2h", "ttl: expected"),
         ("redis://:hunter2@cache?ttl=soon", "ttl: expected"),
@@ -81,6 +83,18 @@ def test_a_driver_that_is_not_there(kind, monkeypatch):
     monkeypatch.setitem(sys.modules, f"forkd.lease.{kind}", None)
     with pytest.raises(ForkdError, match=rf"lease: {kind}://x/0 needs a driver .*: pip install 'forkd\[{kind}\]'"):
         opened(parse(f"{kind}://:hunter2@x/0"), 1.0)
+
+
+@pytest.mark.parametrize("query", ["ttk=10s", "max_connections=many", "ssl_cert_reqs=perhaps"])
+def test_what_the_driver_does_not_take_is_told_at_once(query):
+    with pytest.raises(ForkdError, match=r"lease: rediss://x/0: the driver does not take what follows the \?: "):
+        opened(parse(f"rediss://:hunter2@x/0?{query}"), 1.0)
+
+
+@pytest.mark.parametrize("kind", ["redis", "postgresql"])
+def test_a_name_that_no_host_can_have_is_an_outage(kind):
+    with pytest.raises(Unreachable):
+        opened(parse(f"{kind}://{'x' * 70}/0"), 1.0).look("a.b", begin=True)
 
 
 # --- in services.yaml -------------------------------------------------------------------------------------------------

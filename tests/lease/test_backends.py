@@ -216,6 +216,8 @@ def test_a_password_of_the_url_or_of_a_file(server, tmp_path, task, caplog):
     contact = Contact(parse(f"{guarded.format('')}?password_file={file}"))
     assert contact.ask(contact.backend.look, task, begin=True) is None
     assert "no such file or directory" in caplog.text
+    file.write_bytes(b"\xff\n")
+    assert contact.ask(contact.backend.look, task, begin=True) is None
     file.write_text("hunter1\n")
     caplog.clear()
     contact = Contact(contact.address)
