@@ -68,11 +68,15 @@ class Preparation(NamedTuple):
         """Return itself; raise `ForkdError` for what could never be meant."""
         if self.timeout is not None and not self.timeout > 0:
             raise ForkdError(f"{self.topic}: timeout: expected more than 0 seconds, got {self.timeout!r}")
+        version: Any = self.version
+        context: Any = self.context
+        if version is not None and not isinstance(version, str):
+            raise ForkdError(f'{self.topic}: version: expected text, as in "1.2", got {version!r:.200}')
         if not _is_worker(self.worker):
             text = f"expected a slot of this host, or HOST/SERVICE/SLOT[/INCARNATION], got {self.worker!r:.200}"
             raise ForkdError(f"{self.topic}: worker: {text}")
-        if not all(isinstance(name, str) for name in self.context):
-            raise ForkdError(f"{self.topic}: context: expected names that are text, got {self.context!r:.200}")
+        if not (isinstance(context, dict) and all(isinstance(name, str) for name in context)):
+            raise ForkdError(f"{self.topic}: context: expected a dict of names that are text, got {context!r:.200}")
         allowed: tuple[Any, ...] = self.allowed
         if not all(isinstance(each, type) and issubclass(each, Exception) for each in allowed):
             raise ForkdError(f"{self.topic}: allowed_exceptions: expected classes of exceptions, got {self.allowed!r}")

@@ -222,9 +222,16 @@ def test_a_log_line_shows_the_context(monkeypatch, format, line):
     assert "r1" not in look.format(record)
 
 
-def test_a_context_has_names_that_are_text(client):
-    with pytest.raises(ForkdError, match="context: expected names that are text"):
-        client.prepare(context={1: 2})
+@pytest.mark.parametrize("version", [1.2, 1, b"1.2", ["1.2"]])
+def test_a_version_is_text(client, version):
+    with pytest.raises(ForkdError, match=r'version: expected text, as in "1\.2", got'):
+        client.prepare(version=version)
+
+
+@pytest.mark.parametrize("context", [{1: 2}, None, ["user"]])
+def test_a_context_has_names_that_are_text(client, context):
+    with pytest.raises(ForkdError, match="context: expected a dict of names that are text"):
+        client.prepare(context=context)
     with pytest.raises(rpc.BadArguments, match="cannot be sent"):
         client.prepare(context={"a": {1}}).call("add", a=1)
 
