@@ -160,6 +160,16 @@ def test_a_crowd_leaves_descriptors_for_the_methods(local):
     until(lambda: _is_taken(local), what="there is room again")
 
 
+def test_a_worker_that_is_full_costs_no_call_while_another_is_not(local):
+    free, client = local.worker(slot=1), local.client()
+    assert client.call("who") == free.pid
+    local.worker(slot=0, files=128)
+    with contextlib.ExitStack() as stack:
+        while stack.enter_context(Raw(local)).read()["type"] != "refused":
+            pass
+        assert {client.call("who") for _ in range(20)} == {free.pid}
+
+
 def _is_taken(local):
     with Raw(local) as raw:
         return raw.read()["type"] == "hello"

@@ -84,7 +84,7 @@ class Slots(Generic[C]):
         self._connections = kept
         for connection in over:
             connection.discard()
-            if connection.refusal is not None:
+            if connection.refusal is not None and self.best(worker) is None:
                 raise connection.refusal
         taken = {connection.slot for connection in kept}
         slots = self._list()
