@@ -170,3 +170,14 @@ def test_a_client_imports_neither_servers_nor_engines():
     code = "import sys; from forkd.rpc.client import Client; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"eventlet", "greenlet", "forkd.server", "forkd.service", "logging", "inspect", "asyncio"} & set(loaded)
+
+
+def test_a_first_connection_to_a_broker_imports_nothing():
+    """A fork in the midst of an import waits for it for ever."""
+    code = (
+        "import sys; from forkd import rpc; client = rpc.Client('a', 'amqp://127.0.0.1:1', timeout=0.1)\n"
+        "before = set(sys.modules)\n"
+        "try: client.call('b')\n"
+        "except rpc.BrokerUnavailable: print(*set(sys.modules) - before)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

@@ -5,6 +5,8 @@ Both wait, in the thread that asks, native or green, a few seconds for each answ
 
 from __future__ import annotations
 
+# Looking up a host's name imports it: a fork at that moment would wait for that import for ever.
+import encodings.idna  # noqa: F401 -- as said
 import os
 import random
 import socket
