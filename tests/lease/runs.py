@@ -21,10 +21,13 @@ from forkd import lease as leases
 
 def alive(pid):
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+        with open(f"/proc/{pid}/status") as file:
+            told = dict(line.rstrip().split(":\\t", 1) for line in file)
     except OSError:
         return False
+    # Who has a KILL pending executes nothing more, however long he waits for a processor to end on.
+    killed = (int(told["SigPnd"], 16) | int(told["ShdPnd"], 16)) & 1 << 8
+    return told["State"][0] not in "ZX" and not killed
 
 class Busy(forkd.Server):
     def __init__(self, log, beats=10, manner="well"):
