@@ -66,20 +66,16 @@ class Preparation(NamedTuple):
 
     def check(self) -> Preparation:
         """Return itself; raise `ForkdError` for what could never be meant."""
-        if self.timeout is not None and not self.timeout > 0:
-            raise ForkdError(f"{self.topic}: timeout: expected more than 0 seconds, got {self.timeout!r}")
-        version: Any = self.version
-        context: Any = self.context
-        if version is not None and not isinstance(version, str):
-            raise ForkdError(f'{self.topic}: version: expected text, as in "1.2", got {version!r:.200}')
-        if not _is_worker(self.worker):
-            text = f"expected a slot of this host, or HOST/SERVICE/SLOT[/INCARNATION], got {self.worker!r:.200}"
-            raise ForkdError(f"{self.topic}: worker: {text}")
-        if not (isinstance(context, dict) and all(isinstance(name, str) for name in context)):
-            raise ForkdError(f"{self.topic}: context: expected a dict of names that are text, got {context!r:.200}")
         allowed: tuple[Any, ...] = self.allowed
-        if not all(isinstance(each, type) and issubclass(each, Exception) for each in allowed):
-            raise ForkdError(f"{self.topic}: allowed_exceptions: expected classes of exceptions, got {self.allowed!r}")
+        for name, value, is_right, expected in (
+            ("timeout", self.timeout, _is_timeout(self.timeout), "more than 0 seconds"),
+            ("version", self.version, isinstance(self.version, str | None), 'text such as "1.2"'),
+            ("worker", self.worker, _is_worker(self.worker), "a slot of this host, or HOST/SERVICE/SLOT[/INCARNATION]"),
+            ("context", self.context, _is_context(self.context), "a dict with names that are text"),
+            ("allowed_exceptions", allowed, all(map(_is_exception, allowed)), "classes of exceptions"),
+        ):
+            if not is_right:
+                raise ForkdError(f"{self.topic}: {name}: expected {expected}, got {value!r:.200}")
         return self
 
     def deadline(self) -> float:
@@ -111,6 +107,18 @@ class Preparation(NamedTuple):
     def unsendable(self, method: str, why: Exception) -> BadArguments:
         """Return the error of a call whose arguments, or whose context, cannot be sent."""
         return BadArguments(f"{self.topic}.{method}: the arguments cannot be sent: {why}")
+
+
+def _is_timeout(timeout: object) -> bool:
+    return timeout is None or (isinstance(timeout, int | float) and timeout > 0)
+
+
+def _is_context(context: object) -> bool:
+    return isinstance(context, dict) and all(isinstance(name, str) for name in context)
+
+
+def _is_exception(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Exception)
 
 
 def _is_worker(worker: object) -> bool:

@@ -33,8 +33,8 @@ def test_a_timeout_is_a_timeout_error(host):
         client.prepare(timeout=0.05).call("hold", name="a")
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
-def test_a_deadline_in_the_past_is_refused(timeout):
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "5"])
+def test_what_is_no_deadline_to_come_is_refused(timeout):
     with pytest.raises(ForkdError, match="expected more than 0 seconds"):
         rpc.Client("probe", timeout=timeout)
 

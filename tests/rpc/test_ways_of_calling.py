@@ -188,6 +188,11 @@ def test_a_version_that_is_not_served(client, version):
         client.prepare(version=version).call("add", a=1)
 
 
+def test_what_is_no_version_is_refused_before_anything_is_sent(client):
+    with pytest.raises(ForkdError, match=r'version: expected text such as "1\.2", got 1\.2'):
+        client.prepare(version=1.2)
+
+
 def test_a_context_goes_on_with_the_calls_that_a_call_makes(host):
     host.worker()
     host.worker(topic="other")
@@ -224,13 +229,13 @@ def test_a_log_line_shows_the_context(monkeypatch, format, line):
 
 @pytest.mark.parametrize("version", [1.2, 1, b"1.2", ["1.2"]])
 def test_a_version_is_text(client, version):
-    with pytest.raises(ForkdError, match=r'version: expected text, as in "1\.2", got'):
+    with pytest.raises(ForkdError, match=r'version: expected text such as "1\.2", got'):
         client.prepare(version=version)
 
 
 @pytest.mark.parametrize("context", [{1: 2}, None, ["user"]])
 def test_a_context_has_names_that_are_text(client, context):
-    with pytest.raises(ForkdError, match="context: expected a dict of names that are text"):
+    with pytest.raises(ForkdError, match="context: expected a dict with names that are text"):
         client.prepare(context=context)
     with pytest.raises(rpc.BadArguments, match="cannot be sent"):
         client.prepare(context={"a": {1}}).call("add", a=1)
