@@ -75,8 +75,21 @@ def _wsgi(spec: ServiceSpec, tls: SSLContext | None) -> Callable[[], Server]:
         raise ForkdError(f"app: {spec.app!r} is of type {type(app).__name__}, which is no WSGI callable")
     if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(type(app), "__call__", None)):  # noqa: B004 -- not whether, but what
         raise ForkdError(f"app: {spec.app!r} is a coroutine function (ASGI?); forkd serves WSGI")
+    _check_callable(spec.app, app)
     options = wsgi.Options(**{name: getattr(spec, name) for name in wsgi.Options._fields})
     return lambda: wsgi.Server(app, spec.bind, options=options, tls=tls)
+
+
+def _check_callable(text: str, app: Callable[..., Any]) -> None:
+    """Refuse a function that cannot be called as an application: mostly a factory without its parentheses."""
+    if not inspect.isfunction(app):
+        return  # what else can be called may not say how
+    taken = inspect.signature(app, follow_wrapped=False)
+    try:
+        taken.bind(None, None)
+    except TypeError:
+        what = f"takes {taken} and not (environ, start_response)"
+        raise ForkdError(f"app: {text!r} {what}; a factory is named with its parentheses, {f'{text}()'!r}") from None
 
 
 def _server(spec: ServiceSpec) -> Callable[[], Server]:

@@ -54,7 +54,7 @@ def parse(arguments: list[str], commands: Mapping[str, Command]) -> argparse.Nam
     command.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(act=command.act, command=name)
-    return parser.parse_args(arguments[(at or 0) + 1 :])
+    return parser.parse_intermixed_args(arguments[(at or 0) + 1 :])  # options may stand among what they are not
 
 
 def _parse_general(arguments: list[str], commands: Mapping[str, Command], *, is_all: bool) -> None:

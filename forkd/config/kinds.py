@@ -54,6 +54,8 @@ def check(kind: Kind, value: Any, *, secret: bool = False) -> Any:
     except names.NotYet:
         raise Misfit(names.LATER) from None
     except Misfit as error:
+        if secret and str(error):
+            raise  # it says what is wrong, and of the value nothing more can be told
         sentence = str(error) or f"expected {kind.expected}"
         raise Misfit(f"{sentence}, got {kind_of(value) if secret else show(value)}") from None
 

@@ -15,8 +15,10 @@ from forkd.config.later import TAKEN
 from forkd.config.names import Misfit
 from forkd.config.shape import FileKeys, keys_of, later_keys_of
 from forkd.config.written import kind_of, show
+from forkd.core.spec import ServiceSpec
 
 Path = tuple[str | int, ...]
+_MOST_NAMED = 8  # keys of a mapping, where another value stands
 _SUBSTITUTION = {"type": "string", "pattern": r"\$\{[A-Za-z_]", "description": "Taken from the environment."}
 _CONFIG = pydantic.ConfigDict(extra="forbid", strict=True)
 
@@ -170,13 +172,25 @@ def _mistake(error: Any) -> Mistake:
     if error["type"] == "mistake":
         return Mistake(path, error["ctx"]["text"], at_key=at_key)
     if error["type"] == "extra_forbidden":
-        return Mistake(path, "unknown key", _keys_at(path[:-1]), at_key=True)
-    return Mistake(path, f"expected a mapping, got {kind_of(error['input'])}")
+        hint = _misplaced(path)
+        return Mistake(path, f"unknown key{hint}", () if hint else _keys_at(path[:-1]), at_key=True)
+    keys = _keys_at(path)
+    with_keys = f" with {', '.join(keys[:-1])} or {keys[-1]}" if 1 < len(keys) <= _MOST_NAMED else ""
+    return Mistake(path, f"expected a mapping{with_keys}, got {kind_of(error['input'])}")
+
+
+def _misplaced(path: Path) -> str:
+    """Say where a key belongs that stands at the top of a file and is a service's, or the other way round."""
+    if len(path) == 1 and path[0] in keys_of(ServiceSpec):
+        return "; it belongs to a service, or into `defaults`"
+    if path[:-1] and path[0] in ("services", "defaults") and path[-1] in keys_of(FileKeys):
+        return "; it stands beside `services`"
+    return ""
 
 
 def _keys_at(path: Path) -> tuple[str, ...]:
-    """Return the keys of the mapping at `path`."""
+    """Return the keys of the mapping at `path`; none where it may have any."""
     type_: Any = model_of(FileKeys)
     for part in path:
         type_ = type_.model_fields[part].annotation if hasattr(type_, "model_fields") else get_args(type_)[-1]
-    return tuple(type_.model_fields)
+    return tuple(getattr(type_, "model_fields", ()))

@@ -16,6 +16,7 @@ EXPECTED = "redis://HOST:PORT/DATABASE or postgresql://USER@HOST/DATABASE"
 DEFAULT_TTL, LEAST_TTL, MOST_TTL = 10.0, 1.0, 3600.0
 LONGEST_URL = 2000  # it travels with the rest of a service's settings in one message
 _LONGEST_PASSWORD = 1 << 12
+_REDIS_PATH = re.compile(r"/?|/[0-9]{1,9}")  # the driver takes any other for 0
 _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s|m|h|)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
@@ -103,10 +104,8 @@ def _split(text: str) -> SplitResult:
         _ = is_redis and parts.port  # which is looked at only now; of PostgreSQL there may be several
     except ValueError:
         raise ValueError(f"expected {EXPECTED}") from None
-    if is_redis and not re.fullmatch("(/[0-9]*)?", parts.path):  # which the driver would take for none
-        raise ValueError("expected the number of a database, as in redis://127.0.0.1:6379/0")
-    if is_redis and not parts.hostname:
-        raise ValueError("expected a host, as in redis://127.0.0.1:6379/0")
+    if is_redis and not (parts.hostname and _REDIS_PATH.fullmatch(parts.path)):
+        raise ValueError("expected a host, and the number of a database, as in redis://127.0.0.1:6379/0")
     return parts
 
 

@@ -80,7 +80,7 @@ class Contact:
 def opened(address: Address, timeout: float) -> Backend:
     """Return the backend of an address, which nothing has been asked yet, and whose answers may take `timeout` seconds.
 
-    Raise `ForkdError` when its driver is not installed.
+    Raise `ForkdError` when its driver is not installed, or does not know an option of the address.
     """
     try:
         if address.backend == "redis":
@@ -93,3 +93,6 @@ def opened(address: Address, timeout: float) -> Backend:
     except ImportError as error:
         what = f"needs a driver that cannot be imported ({error}): pip install 'forkd[{address.backend}]'"
         raise ForkdError(f"lease: {address.shown} {what}") from None
+    except (TypeError, ValueError) as error:
+        text = f"has an option that the driver does not take, beside forkd's own ttl and password_file: {error}"
+        raise ForkdError(f"lease: {address.shown} {text}") from None

@@ -17,7 +17,6 @@ from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
-from forkd.errors import ForkdError
 from forkd.lease.backend import KEPT, Run, Standing, Taken, Unreachable
 
 if TYPE_CHECKING:
@@ -84,28 +83,28 @@ class RedisBackend:
     def __init__(self, address: Address, timeout: float) -> None:
         """Ask nothing yet; each question may take `timeout` seconds at most for each of its steps.
 
-        Raise `ForkdError` where the driver does not take what follows the `?`.
+        Raise `TypeError` or `ValueError` where the driver does not take what follows the `?`.
         """
         self._ttl = round(address.ttl * 1000)
         self._taker = secrets.token_hex(8)
         scheme, _, rest = address.url.partition("://")
         user, _, place = rest.rpartition("@")
         has_password = address.password is not None or address.password_file is not None
+        self._client: Any = redis.Redis.from_url(
+            f"{scheme}://{place}",
+            credential_provider=_Credentials(address, unquote(user) or None) if has_password else None,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),  # when to try again is for those who ask
+            protocol=2,
+            client_name="forkd-lease",
+        )
+        pool = self._client.connection_pool
         try:
-            self._client: Any = redis.Redis.from_url(
-                f"{scheme}://{place}",
-                credential_provider=_Credentials(address, unquote(user) or None) if has_password else None,
-                socket_timeout=timeout,
-                socket_connect_timeout=timeout,
-                socket_keepalive=True,
-                retry=Retry(NoBackoff(), 0),  # when to try again is for those who ask
-                protocol=2,
-                client_name="forkd-lease",
-            )
-            pool = self._client.connection_pool
             pool.connection_class(**pool.connection_kwargs)  # which connects to nobody, and looks at all of them
-        except (TypeError, ValueError, redis.RedisError) as error:
-            raise ForkdError(f"lease: {address.shown}: the driver does not take what follows the ?: {error}") from None
+        except redis.RedisError as error:
+            raise ValueError(error) from None
         self._look, self._take, self._renew, self._finish = map(
             self._client.register_script, (_LOOK, _TAKE, _RENEW, _FINISH)
         )

@@ -48,7 +48,8 @@ class Server(BaseServer):
     def init(self, service: Service) -> None:
         """Open the topic; calls are taken from `start` on. Raise `ForkdError` for what could never be served."""
         if not self.topic:
-            raise ForkdError(f"{type(self).__qualname__}: an rpc.Server needs a topic")
+            name = type(self).__qualname__
+            raise ForkdError(f"{name}: an rpc.Server needs a topic: set `topic` in its service, or on the class")
         self._dispatcher = Dispatcher(self, service, Server)
         self._intake = intake(self.transport, self.topic, service, self._dispatcher, self.allow)
         super().init(service)

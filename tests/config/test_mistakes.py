@@ -51,7 +51,8 @@ OF_A_SERVICE = [
     ("environment: {A: true}", "22: services.shop.environment.A: expected a string (in quotes), got true or false"),
     ("environment: {A: [secret]}", "22: services.shop.environment.A: expected a string (in quotes), got a list"),
     ('environment: {"A=B": c}', '19: services.shop.environment."A=B": expected the name of an environment variable, got a string'),
-    ("restart: 3", "14: services.shop.restart: expected a mapping, got a number"),
+    ("restart: 3", "14: services.shop.restart: expected a mapping with delay, max_delay, factor, healthy_after, policy, max_restarts or window, got a number"),
+    ("lease: redis://h/0", "5: services.shop.lease: unknown key; it stands beside `services`"),
     ("restart: {dealy: 3}", '15: services.shop.restart.dealy: unknown key; did you mean "delay"?'),
     ("restart: {factor: 0.5}", "23: services.shop.restart.factor: expected a number ≥ 1, got 0.5"),
     ("restart: {delay: 60}", "22: services.shop.restart.delay: expected at most max_delay, which is 30s, got 60s"),
@@ -106,7 +107,11 @@ OF_A_SERVICE = [
 ]  # fmt: skip
 
 OF_WSGI = [
-    ("healthcheck: 3", "18: services.shop.healthcheck: expected a mapping, got a number"),
+    (
+        "healthcheck: 3",
+        "18: services.shop.healthcheck: expected a mapping with http, interval, timeout or failures, got a number",
+    ),
+    ("access_log: a.log", "17: services.shop.access_log: expected a mapping with file or format, got a string"),
     (
         "healthcheck: {interval: 1s}",
         '18: services.shop.healthcheck.http: missing; expected the path to ask for, as in "http: /healthz"',
@@ -148,6 +153,7 @@ WHOLE = [
     ("services: {a: {server: wsgi, app: 'a:b'}}", '1:12: services.a.bind: missing; "server: wsgi" needs an address to listen on'),
     ("services: {a: {server: wsgi, app: 'a:b', bind: []}}", '1:48: services.a.bind: missing; "server: wsgi" needs an address to listen on'),
     ("services: {a: {server: wsgi, app: a.b, bind: '127.0.0.1:1'}}", '1:35: services.a.app: expected "package.module:application" or "package.module:factory()", got "a.b"'),
+    ("workers: 3\nservices: {a: {server: 'a:B'}}", "1:1: workers: unknown key; it belongs to a service, or into `defaults`"),
     ("servces: {}\nservices: {a: {server: 'a:B'}}", '1:1: servces: unknown key; did you mean "services"?'),
     ("log: {levle: info}\nservices: {a: {server: 'a:B'}}", '1:7: log.levle: unknown key; did you mean "level"?'),
     ("log: {level: loud}\nservices: {a: {server: 'a:B'}}", '1:14: log.level: expected "debug", "info", "warning" or "error", got "loud"'),
@@ -334,7 +340,7 @@ def test_no_message_tells_a_secret(told, lines):
 
 def test_what_is_wrong_with_a_broker_s_address_is_told(told):
     text = f"{OWN}    topic: t\n    transport: amqps://u@h?cert=/c\n"
-    assert told(text) == ["services.yaml:5:16: services.shop.transport: cert and key go together, got a string"]
+    assert told(text) == ["services.yaml:5:16: services.shop.transport: cert and key go together"]
 
 
 def test_a_message_is_one_line_whatever_it_quotes(told):

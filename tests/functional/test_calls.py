@@ -132,6 +132,10 @@ def test_a_version_is_asked_for(shelf: Installed) -> None:
     assert (done.returncode, done.stderr) == (1, "forkd: shelf serves version 1.2, not '1.3'\n")
 
 
+def test_options_may_stand_before_arguments(shelf: Installed) -> None:
+    assert shelf.run("call", "shelf.echo", "--json", "value=5").stdout == "5\n"
+
+
 def test_a_context_travels(shelf: Installed) -> None:
     done = shelf.run("call", "shelf.told", "--context", "user=ada", "--context", "n=5", "--json")
     assert json.loads(done.stdout) == {"n": 5, "user": "ada"}

@@ -41,10 +41,11 @@ def test_what_a_url_says(text, address):
     [
         ("zookeeper://hunter2@zk", "expected redis://HOST:PORT/DATABASE or postgresql://USER@HOST/DATABASE"),
         ("redis://:hunter2@", "expected a host"),
+        ("redis://cache/zero", "expected a host, and the number of a database"),
         ("redis://:hunter2@cache:port", "expected redis://"),
         ("redis://:hunter2@[::1", "expected redis://"),
         ("redis://cache/\n", "expected redis://"),
-        ("redis://:hunter2@cache/hunter2", "expected the number of a database"),
+        ("redis://:hunter2@cache/hunter2", "expected a host, and the number of a database"),
         ("redis://:hunter2@cache?ttl=0.5s", "ttl: expected a duration of 1s to 1h, such as ttl=10s"),
         ("redis://:hunter2@cache?ttl=2h", "ttl: expected"),
         ("redis://:hunter2@cache?ttl=soon", "ttl: expected"),
@@ -87,7 +88,10 @@ def test_a_driver_that_is_not_there(kind, monkeypatch):
 
 @pytest.mark.parametrize("query", ["ttk=10s", "max_connections=many", "ssl_cert_reqs=perhaps"])
 def test_what_the_driver_does_not_take_is_told_at_once(query):
-    with pytest.raises(ForkdError, match=r"lease: rediss://x/0: the driver does not take what follows the \?: "):
+    with pytest.raises(
+        ForkdError,
+        match=r"lease: rediss://x/0 has an option that the driver does not take, beside forkd's own ttl and password_file: ",
+    ):
         opened(parse(f"rediss://:hunter2@x/0?{query}"), 1.0)
 
 
@@ -98,6 +102,12 @@ def test_a_name_that_no_host_can_have_is_an_outage(kind):
 
 
 # --- in services.yaml -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["tll=5s", "socket_timeout=soon"])
+def test_an_option_that_the_driver_does_not_take_is_told_when_it_is_loaded(option):
+    with pytest.raises(ForkdError, match=f"lease: redis://cache/0 has an option .*{option.partition('=')[0]}"):
+        opened(parse(f"redis://cache/0?{option}&password=hunter2"), 1.0)
 
 
 def test_it_reaches_the_services_that_may_have_tasks(tmp_path):
@@ -115,8 +125,8 @@ def test_it_reaches_the_services_that_may_have_tasks(tmp_path):
     [
         ("[redis://hunter2]", "services.yaml:2:8: lease: expected redis://HOST:PORT/DATABASE or postgresql://USER@HOST/DATABASE, got a list"),
         ("redis://:hunter2@cache?ttl=1", ""),
-        ("redis://:hunter2@cache?ttl=x", "services.yaml:2:8: lease: ttl: expected a duration of 1s to 1h, such as ttl=10s, got a string"),
-        ("redis://:${PW}@", "services.yaml:2:8: lease: expected a host, as in redis://127.0.0.1:6379/0, got a string"),
+        ("redis://:hunter2@cache?ttl=x", "services.yaml:2:8: lease: ttl: expected a duration of 1s to 1h, such as ttl=10s"),
+        ("redis://:${PW}@", "services.yaml:2:8: lease: expected a host, and the number of a database, as in redis://127.0.0.1:6379/0"),
         ("''", "services.yaml:2:8: lease: expected redis://HOST:PORT/DATABASE or postgresql://USER@HOST/DATABASE, got a string"),
     ],
 )  # fmt: skip

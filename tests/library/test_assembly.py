@@ -147,6 +147,13 @@ def refused(spec: ServiceSpec) -> str:
         ("Space.nothing", "app: 'Space' has no attribute 'nothing'"),
         ("number()", "app: '{0}:number()': 'number' is of type int and cannot be called"),
         ("create_nothing()", "app: '{0}:create_nothing()' is of type dict, which is no WSGI callable"),
+        (
+            "create_app",
+            (
+                "app: '{0}:create_app' takes () and not (environ, start_response); "
+                "a factory is named with its parentheses, '{0}:create_app()'"
+            ),
+        ),
         ("asgi", "app: '{0}:asgi' is a coroutine function (ASGI?); forkd serves WSGI"),
         ("asgi_object", "app: '{0}:asgi_object' is a coroutine function (ASGI?); forkd serves WSGI"),
         ("create_app(1)", "app: expected `package.module:name`, got '{0}:create_app(1)'"),
