@@ -92,9 +92,9 @@ class AccessLog:
             )
         )
 
-    def refused(self, conn: Connection, status: int, start: bytes | bytearray) -> None:
+    def refused(self, conn: Connection, status: int, start: bytes | bytearray, reason: str) -> None:
         """Note that the server itself has answered to a head, or to the `start` of one."""
-        seen, sent = refused(bytes(start[:_SEEN])), len(text(status))
+        seen, sent = refused(bytes(start[:_SEEN])), len(text(status, reason))
         self._add((time.monotonic(), None, status, sent, False, conn.peer[0], None, *seen, None))
 
     def reopen(self) -> None:

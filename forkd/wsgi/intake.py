@@ -132,7 +132,7 @@ class Intake:
             header = proxy.parse(received)
         except proxy.HeaderRefused as refused:
             if refused.http:
-                return self._refuse(conn, 400, received)
+                return self._refuse(conn, 400, received, proxy.EXPECTED)
             self.connections.close(conn)
             return False
         if header is None:
@@ -205,12 +205,12 @@ class Intake:
             self._engine.aside(_log.debug, "TLS with %s: %s", conn.peer[0], failure)
         return self.connections.linger(conn)
 
-    def _refuse(self, conn: Connection, status: int, start: bytes | bytearray | None) -> bool:
+    def _refuse(self, conn: Connection, status: int, start: bytes | bytearray | None, reason: str = "") -> bool:
         """Answer a head, or its start, with an error of ours, and no more requests; return whether to watch on."""
         with suppress(OSError):  # a client that takes not even this gets nothing
-            conn.sock.send(page(status, CLOCK.block()))
+            conn.sock.send(page(status, CLOCK.block(), reason))
         if self._access_log is not None and not conn.private:
-            self._access_log.refused(conn, status, start or b"")
+            self._access_log.refused(conn, status, start or b"", reason)
         return self.connections.linger(conn)
 
 

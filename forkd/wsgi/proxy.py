@@ -27,6 +27,8 @@ _UNIX_ADDRESSES = 216
 
 _REQUEST = re.compile(rb"(?:\r\n)*[A-Za-z]")
 
+EXPECTED = "this port expects a header of the PROXY protocol first"
+
 
 class HeaderRefused(Exception):
     """What a connection begins with is no PROXY header; `http`: it looks like a request, so the sender can be told."""

@@ -280,6 +280,7 @@ def test_a_connection_without_a_header_is_closed(proxied, case):
         if case.http:
             answer = client.answer()
             assert (answer.status, answer.closes) == (400, True)
+            assert answer.body == b"400 Bad Request: this port expects a header of the PROXY protocol first\n"
         assert client.rest() == b""
 
 
