@@ -27,7 +27,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/installed ## start forkd on conf/services.yaml (CONFIG=…)
-	@sed 's/8080/$(or $(LINKBOX_PORT),8080)/' conf/welcome.txt
+	@$(if $(filter conf/services.yaml,$(CONFIG)),sed 's/8080/$(or $(LINKBOX_PORT),8080)/' conf/welcome.txt)
 	@exec $(BIN)/forkd start --config $(CONFIG)
 
 test: $(VENV)/developer ## run the whole test suite (ARGS="-k reload")
