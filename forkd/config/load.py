@@ -53,13 +53,19 @@ def load(path: str, environ: Mapping[str, str] | None = None) -> Loaded:
         place = key_place(root, ("services",))
         problems.add(Problem(place, ("services",), "expected at least one service, got none"))
     concerned = problems.concerned()
-    good = [draft for draft in drafts if concerned.isdisjoint({("defaults",), ("services", draft.name)})]
+    good = [draft for draft in drafts if concerned.isdisjoint(_concerning(draft))]
     lease = str(given["lease"]) if given.get("lease") else None
     services = tuple(resolve(draft.name, draft.values) for draft in good)
     services = tuple(spec if spec.server == "wsgi" else spec._replace(lease=lease) for spec in services)
     services += tuple(needed_by(services))
     log = {f"log_{key}": str(value) for key, value in given.get("log", {}).items()}
     return Loaded(Config(runtime_dir, **log, services=services), root, problems)
+
+
+def _concerning(draft: Draft) -> set[Path]:
+    """Return where a mistake concerns the service: in the lease, too, unless it is a web application."""
+    is_web = draft.values.get("server") == "wsgi"
+    return {("defaults",), ("services", draft.name), *(() if is_web else [("lease",)])}
 
 
 def place_of(root: Node, path: Path) -> Place:

@@ -143,6 +143,18 @@ def test_a_mistake_in_the_defaults_may_concern_every_service(folder):
     assert not (folder.path / "ran").exists()
 
 
+def test_a_mistake_in_the_lease_concerns_every_service_that_gets_it(folder):
+    folder.write("1 / 0\n", "code/shop.py")
+    web = "    server: shop:Shop\n  web: {server: wsgi, bind: '127.0.0.1:0', app: 'shop:app'}\n"
+    path = folder.write(f"{HEAD}{web}lease: redis://cache/zero\n")
+    with pytest.raises(ConfigError) as caught:
+        config.read(path, check_imports=True)
+    assert [line.removeprefix(f"{path}:").split(": ")[1] for line in caught.value.problems] == [
+        "services.web.app",
+        "lease",
+    ]
+
+
 def test_mistakes_and_failed_imports_are_told_together_by_place(folder):
     folder.write("raise ValueError('first')", "code/shop.py")
     folder.write("raise ValueError('last')", "code/other.py")
