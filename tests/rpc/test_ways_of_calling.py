@@ -188,11 +188,6 @@ def test_a_version_that_is_not_served(client, version):
         client.prepare(version=version).call("add", a=1)
 
 
-def test_what_is_no_version_is_refused_before_anything_is_sent(client):
-    with pytest.raises(ForkdError, match=r'version: expected text such as "1\.2", got 1\.2'):
-        client.prepare(version=1.2)
-
-
 def test_a_context_goes_on_with_the_calls_that_a_call_makes(host):
     host.worker()
     host.worker(topic="other")
