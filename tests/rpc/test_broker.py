@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -193,18 +194,33 @@ def test_the_broker_drops_calls_whose_deadline_has_passed(remote, callers):
 
 
 def test_a_call_that_has_waited_so_long_that_it_would_be_late_is_not_begun(remote, callers):
-    worker, client = remote.worker(threads=1), remote.client()
-    assert client.call("nap", seconds=0.3, key="short") == "short"  # so long such calls take
-    held = callers.submit(client.call, "hold", name="a")
+    worker, client = remote.worker(threads=1), remote.client(timeout=2)
+    assert client.call("nap", seconds=1.1, key="long") == "long"
+    held = callers.submit(client.prepare(timeout=30).call, "hold", name="a")
     worker.expect("began a")
-    waiting = callers.submit(client.prepare(timeout=2).call, "nap", seconds=0.3, key="late")
+    waiting = callers.submit(client.call, "nap", seconds=0, key="late")
     passed = time.monotonic() + 1.3
-    until(lambda: time.monotonic() > passed, what="it has less than four times as long left")
+    until(lambda: time.monotonic() > passed, what="it has less than half of its time left")
     worker.order("release")
     assert held.result(30) == "a"
-    assert client.call("marked") == ["short"]
+    assert client.call("marked") == ["long"]
     with pytest.raises(rpc.Timeout):
         waiting.result(30)
+
+
+def test_what_is_begun_is_in_time_though_too_much_comes_and_takes_longer_than_before(remote, callers):
+    remote.worker(threads=1)
+    client, answered = remote.client(timeout=1), []
+    patient = client.prepare(timeout=30)
+    assert patient.call("nap", seconds=0, key=0) == 0  # so quick it can be
+
+    def nap(key):
+        with contextlib.suppress(rpc.Timeout):
+            answered.append(client.call("nap", seconds=0.1, key=key))
+
+    list(callers.map(nap, range(1, 81)))  # 32 at once: each of the first waits for up to 3 s
+    begun = patient.call("marked")[1:]
+    assert len(answered) > 0.8 * len(begun)
 
 
 def test_a_topic_is_forgotten_when_nobody_has_served_it_for_a_while(remote):

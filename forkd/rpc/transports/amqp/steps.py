@@ -114,7 +114,7 @@ class Calls:
             place = dialogue.publish(box, to[0], body, Properties(_REPLIES, expiration(kept), to[1]))
             note = yield Wait(connection, box, deadline)
             if note is None or isinstance(note, Answer):
-                patience.note(time.monotonic() - began)
+                patience.note(time.monotonic() - began, deadline - began)
             if isinstance(note, Gone) and not dialogue.was_sent(place):
                 return None
         finally:
