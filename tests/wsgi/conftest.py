@@ -232,8 +232,8 @@ def serve(start) -> Iterator[Callable[..., Served]]:
 
 @pytest.fixture(scope="session")
 def served(start) -> Iterator[Served]:
-    """Yield a server with default options, for all tests that change nothing of it."""
-    found = start()
+    """Yield a server with default options, for all tests that change nothing of it; it waits for slow clients."""
+    found = start(options={"keepalive_timeout": 60.0, "header_timeout": 60.0})
     yield found
     found.end()
 
