@@ -41,9 +41,9 @@ class Load:
                 self.errors.append(error)
 
     def goes_on(self, count=50):
-        """Wait until more calls have returned."""
-        before = len(self.marked)
-        until(lambda: len(self.marked) > before + count, timeout=60, what="calls return")
+        """Wait until more calls have returned; raise what has ended a caller that was not expected."""
+        most = len(self.marked) + count
+        until(lambda: len(self.marked) > most or self._ended(), timeout=60, what="calls return")
 
     def end(self, client, slots):
         """Stop, and check that what returned has run, and no call twice."""
@@ -54,6 +54,9 @@ class Load:
         assert len(ran) == len(set(ran))
         assert set(self.marked) <= set(ran)
 
+    def _ended(self):
+        return [each.result() for each in self._done if each.done()]
+
 
 def seconds_of_cpu(pid):
     with open(f"/proc/{pid}/stat") as file:
@@ -63,7 +66,8 @@ def seconds_of_cpu(pid):
 
 @pytest.mark.parametrize("graceful", [True, False], ids=["stopped", "killed"])
 def test_a_broker_that_restarts_in_the_middle_of_a_load(remote, broker, callers, graceful):
-    workers, client = [remote.worker(0), remote.worker(1)], remote.client()
+    workers = [remote.worker(0), remote.worker(1)]
+    client = remote.client(timeout=120.0)  # longer than a broker may take to start
     remote.worker(topic="idle")
     idle = remote.client("idle")
     assert idle.call("add", a=1) == 2
