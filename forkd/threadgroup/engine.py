@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
+from _thread import get_native_id
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,9 +33,11 @@ def passes(error: BaseException) -> bool:
 
     All others are failures of the code that runs, also those that are no `Exception`, such as `eventlet.Timeout`.
     """
+    if isinstance(error, KeyboardInterrupt):
+        return get_native_id() == os.getpid()  # no other thread hears of Ctrl-C: there it is the code's own
     greenlet = sys.modules.get("greenlet")
     killed = greenlet is not None and isinstance(error, greenlet.GreenletExit)
-    return killed or isinstance(error, (Stopped, KeyboardInterrupt))
+    return killed or isinstance(error, Stopped)
 
 
 def is_ready(poller: select.poll, fd: int, events: int) -> bool:

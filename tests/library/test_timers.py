@@ -257,6 +257,24 @@ def test_a_call_that_raises_what_is_no_exception_is_a_failure_like_any_other(eng
     assert "SystemExit: 3" in records[1]
 
 
+def test_a_native_thread_that_raises_what_ctrl_c_would_goes_on_with_its_calls():
+    group = threadgroup.create("threads")
+    again, calls = group.event(), []
+
+    def fails() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            again.set()
+        raise KeyboardInterrupt
+
+    with logged() as records:
+        group.add_timer(0.01, fails, initial_delay=0.01)
+        assert again.wait(5)
+        group.stop(graceful=True)
+        assert group.wait(5)
+    assert "KeyboardInterrupt" in records[0]
+
+
 def test_calls_never_overlap(engine):
     group = threadgroup.create(engine)
     inside, most, enough = [0], [0], group.event()
