@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
+from forkd.errors import ForkdError
 from forkd.lease.backend import KEPT, Run, Standing, Taken, Unreachable
 
 if TYPE_CHECKING:
@@ -156,7 +157,12 @@ class _Credentials(CredentialProvider):
         self._user = user
 
     def get_credentials(self) -> Any:
-        password = self._address.secret()
+        try:
+            password = self._address.secret()
+            (password or "").encode()
+        except (ForkdError, UnicodeError) as error:
+            # At any other error the driver would keep the connection, and ask on it as somebody who has not logged in.
+            raise redis.AuthenticationError(error) from None
         return (password,) if self._user is None else (self._user, password)
 
 
