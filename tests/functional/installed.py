@@ -109,6 +109,15 @@ def living_in(folder: pathlib.Path) -> list[int]:
     return found
 
 
+def described(pid: int) -> str:
+    """Return what the kernel tells of a process: what it calls itself, its state and signals, what it waits for."""
+    found = []
+    for name in ("cmdline", "wchan", "status"):
+        with contextlib.suppress(OSError):  # it has ended
+            found.append(pathlib.Path(f"/proc/{pid}/{name}").read_text(errors="replace").replace("\0", " "))
+    return "\n".join(found)
+
+
 def memory(pid: int) -> bytes:
     """Return what stands in the writable memory of a process."""
     found = b""
@@ -259,11 +268,11 @@ class Installed:
                 self.process.wait()
         with contextlib.suppress(AssertionError):
             until(lambda: not self.left(), 10.0)
-        left, titles = self.left(), self.titles()
+        left = {pid: described(pid) for pid in self.left()}
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        assert not left, f"left behind: {left} {titles}\n{self.log.read_text()}"
+        assert not left, f"left behind: {left}\n{self.log.read_text()}"
 
     def get(self, path: str = "/", timeout: float = 10.0) -> str:
         """Return the body of one request on a connection of its own."""
