@@ -145,7 +145,7 @@ class RedisBackend:
     def _ask(self, script: Any, task: str, *values: object) -> Any:
         try:
             return script(_keys(task), (self._ttl, *values))
-        except Exception as error:  # noqa: BLE001 -- a password or a name that no codec knows, or whatever it may be
+        except Exception as error:  # noqa: BLE001 -- a host's name that no codec knows, or whatever it may be
             raise _unreachable(error) from None
 
 
