@@ -178,7 +178,7 @@ def test_fields_are_for_json_alone(pipe):
     assert (body["kind"], body["pid"], body["text"]) == ("ready", 12, "ready")
 
 
-@pytest.mark.parametrize("line", ["x", "x" * 150, "ü" * 150, "\x00" * 100_000, "🦆" * 100_000, '"\\' * 500])
+@pytest.mark.parametrize("line", ["x", "x" * 150, "ü" * 150, "\x00" * 5000, "🦆" * 5000, '"\\' * 500])
 @pytest.mark.parametrize("count", [0, 20, 5000])
 def test_an_object_is_never_longer_than_what_a_pipe_takes_at_once(pipe, line, count):
     read, write = pipe
