@@ -22,6 +22,7 @@ SOURCES = sorted((ROOT / "forkd").rglob("*.py"))
 LAYERS = (
     ("forkd", "forkd.errors"),
     (
+        "forkd.busy_poll",
         "forkd.channel",
         "forkd.interpreter",
         "forkd.log",

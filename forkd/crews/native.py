@@ -10,6 +10,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Generic
 
+from forkd.busy_poll import BusyPoll
 from forkd.crews.crew import PARKED_MOST, Crew, Reader, T
 from forkd.crews.lane import Lane
 
@@ -154,6 +155,7 @@ class NativeReader(Reader):
 
     def __init__(self, group: ThreadGroup, crew: NativeCrew[T]) -> None:
         super().__init__(select.epoll())
+        self._wait = BusyPoll(self._epoll.poll)
         self._group = group
         self._crew = crew
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -178,7 +180,7 @@ class NativeReader(Reader):
     def _run(self) -> None:
         while not self._ended:
             try:
-                self._call(fd for fd, _events in self._epoll.poll())
+                self._call(fd for fd, _events in self._wait(None))
                 if not self._crew.lane.serve():
                     self._crew.nudge()  # it took so long that another thread goes on with the loop
                     return

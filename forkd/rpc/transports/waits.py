@@ -8,6 +8,8 @@ import select
 import time
 from typing import TYPE_CHECKING, Any
 
+from forkd.busy_poll import BusyPoll
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
@@ -28,13 +30,14 @@ class Reading:
         self._poll = select.poll() if hasattr(select, "poll") else None
         if self._poll is not None:
             self._poll.register(sock, select.POLLIN)
+            self._busy_poll = BusyPoll(self._poll.poll)
 
-    def wait(self, seconds: float) -> None:
-        """As `until_ready`."""
+    def wait(self, seconds: float, *, busy: bool = False) -> None:
+        """As `until_ready`; `busy` is by busy polling, for who keeps no other thread from work."""
         if self._poll is None:
             until_ready([self._sock], [], seconds)
         else:
-            self._poll.poll(math.ceil(min(seconds, _LONGEST) * 1000))
+            (self._busy_poll if busy else self._poll.poll)(math.ceil(min(seconds, _LONGEST) * 1000))
 
 
 def until_ready(readers: Sequence[socket.socket], writers: Sequence[socket.socket], seconds: float) -> None:

@@ -144,7 +144,7 @@ class Connection(Dialogue):
             if not seconds:
                 return None
             if not self.unsent:
-                self._reading.wait(seconds)
+                self._reading.wait(seconds, busy=len(self.pending) == 1)
             elif self._writing.acquire(blocking=False):  # whoever was to write it has given up
                 try:
                     until_ready([self.sock], [self.sock], seconds)
