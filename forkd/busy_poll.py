@@ -31,6 +31,8 @@ class BusyPoll:
 
     def __call__(self, timeout: float | None) -> Events:
         """Return what is ready, as `poll(timeout)`, though a moment later where nothing is."""
+        if timeout == 0:
+            return self._poll(timeout)
         if self._resting:
             self._resting -= 1
             return self._poll(timeout)

@@ -45,6 +45,12 @@ def test_what_comes_within_a_moment_is_found_without_a_sleep() -> None:
     assert poll.asked == [0, 0]
 
 
+def test_who_may_not_wait_looks_once() -> None:
+    poll = Poll()
+    assert BusyPoll(poll)(0) == []
+    assert poll.asked == [0]
+
+
 def test_what_does_not_is_slept_for_as_long_as_is_wanted() -> None:
     poll = Poll()
     assert BusyPoll(poll)(7) == READY

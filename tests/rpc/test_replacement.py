@@ -96,7 +96,7 @@ def test_calls_in_flight_are_spread(local, callers):
 
 
 def await_in_flight(client, count):
-    until(lambda: sum(len(each.pending) for each in connections(client)) == count, what="the call is in flight")
+    until(lambda: sum(each.rank()[0] for each in connections(client)) == count, what="the call is in flight")
 
 
 def test_a_new_slot_is_noticed(host):

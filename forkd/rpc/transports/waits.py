@@ -22,12 +22,17 @@ def left_until(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic())
 
 
+def is_native() -> bool:
+    """Tell whether threads are native here: eventlet, where it has patched a process, leaves a green `select` alone."""
+    return hasattr(select, "poll")
+
+
 class Reading:
     """Waits for one socket, in one thread at a time; cheaper than `until_ready`."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._poll = select.poll() if hasattr(select, "poll") else None
+        self._poll = select.poll() if is_native() else None
         if self._poll is not None:
             self._poll.register(sock, select.POLLIN)
             self._busy_poll = BusyPoll(self._poll.poll)
@@ -43,7 +48,7 @@ class Reading:
 def until_ready(readers: Sequence[socket.socket], writers: Sequence[socket.socket], seconds: float) -> None:
     """Return when a socket can be read or written or has failed, or after `seconds`; maybe earlier for no reason."""
     seconds = min(seconds, _LONGEST)
-    if not hasattr(select, "poll"):  # eventlet, where it has patched a process, leaves a green `select` alone
+    if not is_native():
         select.select(readers, writers, [], seconds)
         return
     poll = select.poll()

@@ -59,7 +59,8 @@ class LocalClient:
         """Return who answered and what; a call that its worker did not begin goes to another, until the deadline."""
         losses = 0
         while True:
-            connection = self._connections.choose(deadline, call.worker)
+            pooled = self._connections.choose(deadline, call.worker)
+            connection = pooled.borrow()
             try:
                 return connection.name, connection.answer(self._begin(connection, call, deadline), deadline)
             except Moved:
@@ -68,10 +69,13 @@ class LocalClient:
                 losses += 1
                 if not self._connections.may_repeat(call.method, connection, losses):
                     raise
+            finally:
+                pooled.take_back(connection)
 
     def _begin_all(self, call: Outgoing, deadline: float) -> tuple[list[tuple[int, Connection, Box]], list[int]]:
         """Return the slots where the call was sent, and the others."""
-        begun, rest = [], []
+        begun: list[tuple[int, Connection, Box]] = []
+        rest = []
         for slot in self._connections.slots(deadline):
             connection = self._connections.best(slot)
             try:

