@@ -1,9 +1,9 @@
 """Messages as bytes: msgpack maps in frames of a bounded length; knows no socket and no method.
 
 A frame is the length of its body as 4 bytes, most significant first, and the body: a map with a `type`.
-Worker to client: `hello {protocol, worker, idempotent, crowded}` first; `answer {id, result | error}`; `bye` (it drains:
-begin nothing new); `end` (every call it began is answered, all others were never begun); `refused {message}` in place
-of hello. Client to worker: `call {id, method, args, context?, seconds?, version?, cast?}`.
+Worker to client: `hello {protocol, worker, idempotent, crowded}` first; `answer {id, result | error}`; `bye` (it
+drains: begin nothing new); `end` (every call it began is answered, all others were never begun); `refused {message}` in
+place of hello. Client to worker: `call {id, method, args, context?, seconds?, version?, cast?}`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -9,6 +10,20 @@ import pytest
 from forkd import rpc
 from forkd.errors import ForkdError
 from tests.waiting import until
+
+
+@pytest.fixture
+def alarm():
+    """Call a function in the main thread in so many seconds, as the handler of a signal."""
+    before = signal.getsignal(signal.SIGALRM)
+
+    def set_alarm(seconds, fn):
+        signal.signal(signal.SIGALRM, lambda *_: fn())
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    yield set_alarm
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def test_the_caller_gives_up_at_its_deadline_and_the_connection_serves_on(host):
@@ -23,6 +38,19 @@ def test_the_caller_gives_up_at_its_deadline_and_the_connection_serves_on(host):
     client.timeout = 30.0
     worker.order("release")
     assert client.call("hold", name="b") == "b"
+
+
+def test_a_handler_that_outlasts_the_deadline_of_who_does_not_lead_puts_it_off_no_longer(host, callers, alarm):
+    worker, client = host.worker(), host.client()
+    leader = callers.submit(client.call, "hold", name="a")
+    worker.expect("began a")
+    alarm(0.4, lambda: time.sleep(0.4))
+    started = time.monotonic()
+    with pytest.raises(rpc.Timeout, match="no answer within the deadline"):
+        client.prepare(timeout=0.6).call("hold", name="b")
+    assert 0.6 <= time.monotonic() - started < 15
+    worker.order("release")
+    assert leader.result(30) == "a"
 
 
 def test_a_timeout_is_a_timeout_error(host):

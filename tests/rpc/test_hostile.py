@@ -66,6 +66,7 @@ def test_a_worker_says_hello(local):
         "protocol": wire.PROTOCOL,
         "worker": f"{HERE}/probe/3/1",
         "idempotent": ["echo_again", "hold_again"],
+        "crowded": False,
     }
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import signal
 import socket
+import time
 
 import pytest
 
 from forkd import rpc
-from forkd.rpc.transports.local import pool
+from forkd.rpc.transports.local import connection, pool
 from tests.rpc.conftest import connections
 from tests.rpc.test_replacement import Load
 from tests.waiting import until
@@ -39,6 +41,15 @@ class Holding:
 def many():
     with concurrent.futures.ThreadPoolExecutor(40) as callers:
         yield callers
+
+
+@pytest.fixture
+def itimer():
+    """Have a handler of signals run over and over in the main thread, until the test ends."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def open_sockets():
@@ -74,6 +85,38 @@ def test_who_calls_while_others_do_has_a_further_one_up_to_a_bound(local, many):
     assert open_sockets() == before + 1 + pool._MOST
     client.close()
     assert open_sockets() == before
+
+
+def test_each_gives_up_at_its_deadline(local, many, monkeypatch):
+    monkeypatch.setattr(connection, "_RECEIVE", 1)
+    worker, client = local.worker(threads=40), local.client()
+    holding = Holding(many, client, worker)
+    holding.add(10)  # so that there are further ones
+    client.timeout = 1.5
+    began = time.monotonic()
+    late = [many.submit(client.call, "hold", name="a") for _ in range(20)]
+    for each in late:
+        with pytest.raises(rpc.Timeout, match="no answer within the deadline"):
+            each.result(30)
+    assert 1.5 <= time.monotonic() - began < 15
+    for _ in late:
+        worker.expect("began a")
+    holding.end()
+
+
+def test_signals_put_off_no_deadline(local, many, monkeypatch, itimer):
+    monkeypatch.setattr(connection, "_RECEIVE", 1)
+    worker, client = local.worker(threads=40), local.client()
+    holding = Holding(many, client, worker)
+    holding.add(3)
+    itimer(0.05)
+    client.timeout = 1.5
+    began = time.monotonic()
+    with pytest.raises(rpc.Timeout, match="no answer within the deadline"):
+        client.call("hold", name="a")
+    assert 1.5 <= time.monotonic() - began < 15
+    worker.expect("began a")
+    holding.end()
 
 
 def test_a_worker_that_has_no_room_for_further_ones_serves_all_by_the_first(local, many):

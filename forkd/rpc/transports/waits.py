@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import queue
 import select
+import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from forkd.busy_poll import BusyPoll
@@ -59,11 +60,31 @@ def until_ready(readers: Sequence[socket.socket], writers: Sequence[socket.socke
     poll.poll(math.ceil(seconds * 1000))
 
 
-def taken(notes: queue.SimpleQueue[Any], seconds: float) -> Any:
-    """Return what a queue holds or gets within `seconds`; else None."""
-    if not seconds:
-        return None if notes.empty() else notes.get_nowait()
-    try:
-        return notes.get(timeout=None if seconds == math.inf else seconds)
-    except queue.Empty:
-        return None
+class Notes:
+    """What others leave for one thread, native or green.
+
+    As `queue.SimpleQueue`; but that of Python before 3.13 waits for ever where a signal's handler outlasts the timeout.
+    """
+
+    __slots__ = ("_bell", "_notes")
+
+    def __init__(self) -> None:
+        self._notes: deque[Any] = deque()
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
+    def put(self, note: Any) -> None:
+        """Leave a note; never blocks, and may be called by a signal's handler."""
+        self._notes.append(note)
+        try:  # noqa: SIM105 -- what is shorter takes longer, and every call comes here
+            self._bell.release()
+        except RuntimeError:  # it rings already
+            pass
+
+    def take(self, seconds: float) -> Any:
+        """Return the next note, waiting for one for so long; None where there is none."""
+        if not self._notes and seconds:
+            until = time.monotonic() + seconds
+            while not self._notes and self._bell.acquire(timeout=min(left_until(until), threading.TIMEOUT_MAX)):
+                pass  # it may have rung for a note that is taken
+        return self._notes.popleft() if self._notes else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import queue
 import random
 import sys
 import threading
@@ -20,7 +19,7 @@ from forkd.rpc.transports.amqp.connection import Connection
 from forkd.rpc.transports.amqp.dialogue import CALLS, COUNTS
 from forkd.rpc.transports.amqp.link import Link
 from forkd.rpc.transports.amqp.notes import Box
-from forkd.rpc.transports.waits import left_until
+from forkd.rpc.transports.waits import Notes, left_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +42,7 @@ class Brokers:
 
     def box(self) -> Box:
         """Return a new box for a call, with a number that no other has."""
-        return Box(next(self._numbers), queue.SimpleQueue())
+        return Box(next(self._numbers), Notes())
 
     def connection(self, deadline: float) -> Connection:
         """Return the connection; raise `BrokerUnavailable` where there is none by the monotonic `deadline`.

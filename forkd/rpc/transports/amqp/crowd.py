@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from forkd.rpc.transports.waits import left_until, taken
+from forkd.rpc.transports.waits import left_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ class Crowd:
                 finally:
                     self._lead.release()
             else:
-                found = taken(box.notes, left_until(deadline))
+                found = box.notes.take(left_until(deadline))
             if found is not _LEAD:
                 return found
 
@@ -97,7 +97,7 @@ class Crowd:
     def _read_for(self, box: Box, deadline: float) -> Any:
         """Lead until the box has a note, and return it; None at the deadline."""
         while True:
-            found = taken(box.notes, 0)
+            found = box.notes.take(0)
             if found is _LEAD:
                 continue
             if found is not None:

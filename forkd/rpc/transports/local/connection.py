@@ -8,20 +8,20 @@ while it does; when it gives up, another whose call is not sent goes on.
 
 from __future__ import annotations
 
-import queue
+import socket
+import struct
 import threading
 from typing import TYPE_CHECKING, Any
 
 from forkd.rpc.errors import Timeout
 from forkd.rpc.transports.local.dialogue import Dialogue
-from forkd.rpc.transports.waits import Reading, left_until, taken, until_ready
+from forkd.rpc.transports.waits import Notes, Reading, is_native, left_until, until_ready
 
 if TYPE_CHECKING:
-    import socket
-
     from forkd.rpc.wire import Message
 
 _LEAD, _WRITE = "lead", "write"  # notes by which a waiting caller is appointed
+_RECEIVE = 5  # seconds that the kernel waits for an answer; whose deadline is nearer waits otherwise
 _WRITER_PATIENCE = 0.1  # seconds after which who reads looks whether anybody writes, while the socket is full
 
 
@@ -32,7 +32,7 @@ class Box:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.notes = Notes()
 
 
 class Connection(Dialogue):
@@ -41,6 +41,10 @@ class Connection(Dialogue):
     def __init__(self, sock: socket.socket, slot: str) -> None:
         super().__init__(sock, slot)
         self._reading = Reading(sock)
+        self._waits = is_native()  # so does the socket, unless a flag says no; a green thread must not
+        if self._waits:
+            sock.setblocking(True)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _RECEIVE, 0))
         self._lead = threading.Lock()
         self._writing = threading.Lock()
 
@@ -118,15 +122,15 @@ class Connection(Dialogue):
                 self._lead.release()
                 self._appoint()
 
-    def _await_answer(self, box: queue.SimpleQueue[Any], deadline: float) -> Message:
+    def _await_answer(self, notes: Notes, deadline: float) -> Message:
         while True:
             if self._lead.acquire(blocking=False):
                 try:
-                    found = self._read_for(box, deadline)
+                    found = self._read_for(notes, deadline)
                 finally:
                     self._lead.release()
             else:
-                found = taken(box, left_until(deadline))
+                found = notes.take(left_until(deadline))
             if isinstance(found, dict):
                 return found
             if found is None:
@@ -136,10 +140,10 @@ class Connection(Dialogue):
             elif found is not _LEAD:
                 raise found
 
-    def _read_for(self, box: queue.SimpleQueue[Any], deadline: float) -> Any:
+    def _read_for(self, notes: Notes, deadline: float) -> Any:
         """Lead until the box has an answer, and return it; None at the deadline."""
         while True:
-            found = taken(box, 0)
+            found = notes.take(0)
             if found is _LEAD:
                 continue
             if found is not None:
@@ -148,16 +152,29 @@ class Connection(Dialogue):
             if not seconds:
                 return None
             if not self.unsent:
-                self._reading.wait(seconds, busy=self.has_one_caller())
+                self._receive(seconds)
             elif self._writing.acquire(blocking=False):  # whoever was to write it has given up
                 try:
                     until_ready([self.sock], [self.sock], seconds)
                     self._write_out(0.0)
+                    self.read()
                 finally:
                     self._writing.release()
             else:  # of green threads no two may wait to write; and who does so may give up
-                self._reading.wait(min(seconds, _WRITER_PATIENCE))
+                self._receive(min(seconds, _WRITER_PATIENCE))
+
+    def _receive(self, seconds: float) -> None:
+        """Wait for what comes, and read it.
+
+        Threads compete for the interpreter after each system call, so where there are several it is one that waits as
+        well. Not in the main thread: after a signal Python begins it anew, with all of its time.
+        """
+        is_alone = self.has_one_caller()
+        if is_alone or seconds < _RECEIVE or not self._waits or threading.current_thread() is threading.main_thread():
+            self._reading.wait(seconds, busy=is_alone)
             self.read()
+        else:
+            self.read(0)
 
     def _leave(self, number: int) -> None:
         self.pending.pop(number, None)

@@ -71,10 +71,10 @@ class Dialogue:
         """Read what has come, if nobody else does; never blocks."""
         self.read()
 
-    def read(self) -> None:
-        """Deliver what has come; never blocks nor raises."""
+    def read(self, flags: int = socket.MSG_DONTWAIT) -> None:
+        """Deliver what has come, received with these flags; never raises, and never blocks unless they let it."""
         try:
-            data = self.sock.recv(_READ)
+            data = self.sock.recv(_READ, flags)
         except BlockingIOError:
             return
         except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from socket import MSG_DONTWAIT
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ class Unsent:
     """Any thread may `add` and `remove`, each one step of the interpreter's; one at a time may `write`."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Write to a non-blocking socket."""
+        """Write to a stream socket, which is never waited for."""
         self._sock = sock
         self._order: deque[int] = deque()  # of those that wait, and of some that were removed
         self._frames: dict[int, bytes] = {}
@@ -41,7 +42,7 @@ class Unsent:
         """
         while self._leaving or (self._order and self._gather()):
             try:
-                sent = self._sock.send(self._leaving)
+                sent = self._sock.send(self._leaving, MSG_DONTWAIT)
             except BlockingIOError:
                 return False
             self._leaving = memoryview(self._leaving)[sent:] if sent < len(self._leaving) else b""
