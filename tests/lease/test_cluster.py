@@ -172,9 +172,9 @@ def test_without_the_backend_a_run_ends_in_time_and_all_goes_on_with_it(forkd, s
     prepare(forkd, server.url, log, concurrency, manner=manner, beats=1000)
     forkd.start()
     run = log.await_run(lambda run: run.last > run.begun + 0.5)
+    begun = len(forkd.log.read_text())
     server.kill()
     cut = time.clock_gettime(time.CLOCK_BOOTTIME)
-    begun = len(forkd.log.read_text())
     until(lambda: "has lost its lease" in forkd.log.read_text()[begun:], 3)
     let_pass(cut + TTL + 0.3 - time.clock_gettime(time.CLOCK_BOOTTIME))
     assert log.run(run.token).last < cut + TTL
