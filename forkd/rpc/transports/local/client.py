@@ -29,14 +29,19 @@ class LocalClient:
     def ask_all(self, call: Outgoing, deadline: float) -> dict[str, Message | RpcError]:
         """As in `Transport`: those that are ready are at it together, then the other slots have time to get ready."""
         answers: dict[str, Message | RpcError] = {}
-        begun, rest = self._begin_all(call, deadline)
-        for slot, connection, box in begun:
-            try:
-                answers[connection.name] = connection.answer(box, deadline)
-            except Moved:
-                rest.append(slot)
-            except RpcError as error:
-                answers[connection.name] = error
+        begun: list[tuple[int, Connection, Box]] = []
+        try:
+            rest = self._begin_all(call, deadline, begun)
+            for slot, connection, box in begun:
+                try:
+                    answers[connection.name] = connection.answer(box, deadline)
+                except Moved:
+                    rest.append(slot)
+                except RpcError as error:
+                    answers[connection.name] = error
+        finally:  # whatever was raised: a green thread's timeout may have been
+            for _slot, connection, box in begun:
+                connection.give_up(box)
         for slot in rest:
             try:
                 name, answer = self._ask(call._replace(worker=slot), deadline)
@@ -72,9 +77,8 @@ class LocalClient:
             finally:
                 pooled.take_back(connection)
 
-    def _begin_all(self, call: Outgoing, deadline: float) -> tuple[list[tuple[int, Connection, Box]], list[int]]:
-        """Return the slots where the call was sent, and the others."""
-        begun: list[tuple[int, Connection, Box]] = []
+    def _begin_all(self, call: Outgoing, deadline: float, begun: list[tuple[int, Connection, Box]]) -> list[int]:
+        """Send the call to each slot and add to `begun` where it was; return the other slots."""
         rest = []
         for slot in self._connections.slots(deadline):
             connection = self._connections.best(slot)
@@ -85,7 +89,7 @@ class LocalClient:
                     begun.append((slot, connection, self._begin(connection, call, deadline)))
             except (Moved, Timeout):
                 rest.append(slot)
-        return begun, rest
+        return rest
 
     def _begin(self, connection: Connection, call: Outgoing, deadline: float) -> Box:
         number = next(self._ids)

@@ -18,6 +18,7 @@ from forkd.rpc.transports.local.dialogue import Dialogue
 from forkd.rpc.transports.waits import Notes, Reading, is_native, left_until, until_ready
 
 if TYPE_CHECKING:
+    from forkd.rpc.transports.local.dialogue import Take
     from forkd.rpc.wire import Message
 
 _LEAD, _WRITE = "lead", "write"  # notes by which a waiting caller is appointed
@@ -46,6 +47,7 @@ class Connection(Dialogue):
             sock.setblocking(True)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _RECEIVE, 0))
         self._lead = threading.Lock()
+        self._followers: dict[int, Take] = {}  # who waits while another leads; each step on it is the interpreter's
         self._writing = threading.Lock()
 
     def begin(self, number: int, frame: bytes, deadline: float) -> Box:
@@ -58,7 +60,7 @@ class Connection(Dialogue):
         self.unsent.add(number, frame)
         try:
             self._write(deadline)
-        except Timeout:
+        except BaseException:  # the deadline, or what a green thread or a signal's handler raised meanwhile
             self._leave(number)
             raise
         return box
@@ -66,9 +68,13 @@ class Connection(Dialogue):
     def answer(self, box: Box, deadline: float) -> Message:
         """Wait for an answer and return it; raise `Moved`, `WorkerLost` or `Timeout` at the monotonic `deadline`."""
         try:
-            return self.checked(self._await_answer(box.notes, deadline))
+            return self.checked(self._await_answer(box, deadline))
         finally:
             self._leave(box.number)
+
+    def give_up(self, box: Box) -> None:
+        """Want the answer to a call no more."""
+        self._leave(box.number)
 
     def has_one_caller(self) -> bool:
         """Tell whether one thread alone waits for this worker."""
@@ -81,6 +87,7 @@ class Connection(Dialogue):
                 self.read()
             finally:
                 self._lead.release()
+                self._hand_over()
 
     def discard(self) -> None:
         """As in `Dialogue`."""
@@ -114,7 +121,10 @@ class Connection(Dialogue):
         """Wait until the socket takes more; read meanwhile, since a worker that cannot write to us reads nothing."""
         leads = self._lead.acquire(blocking=False)
         try:
-            until_ready([self.sock] if leads else [], [self.sock], seconds)
+            if leads:
+                until_ready([self.sock], [self.sock], seconds)
+            else:  # who leads may leave, and nobody else be there to follow
+                until_ready([], [self.sock], min(seconds, _WRITER_PATIENCE))
             if leads:
                 self.read()
         finally:
@@ -122,13 +132,17 @@ class Connection(Dialogue):
                 self._lead.release()
                 self._appoint()
 
-    def _await_answer(self, notes: Notes, deadline: float) -> Message:
+    def _await_answer(self, box: Box, deadline: float) -> Message:
+        notes = box.notes
         while True:
             if self._lead.acquire(blocking=False):
                 try:
                     found = self._read_for(notes, deadline)
                 finally:
                     self._lead.release()
+            elif box.number not in self._followers:
+                self._followers[box.number] = notes.put
+                continue  # who led may just have found nobody to follow
             else:
                 found = notes.take(left_until(deadline))
             if isinstance(found, dict):
@@ -178,7 +192,11 @@ class Connection(Dialogue):
 
     def _leave(self, number: int) -> None:
         self.pending.pop(number, None)
+        self._followers.pop(number, None)
         self.unsent.remove(number)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
         if self.pending:
             self._appoint()
         else:
@@ -187,11 +205,11 @@ class Connection(Dialogue):
     def _appoint(self) -> None:
         """Have another caller write what is not sent and lead, if anybody waits and nobody is at it."""
         if self.unsent and not self._writing.locked():
-            self._tell(next((number for number in self.unsent.numbers() if number in self.pending), 0), _WRITE)
+            self._tell(next((number for number in self.unsent.numbers() if number in self._followers), 0), _WRITE)
         if not self._lead.locked():
-            self._tell(next(iter(tuple(self.pending)), 0), _LEAD)
+            self._tell(next(iter(tuple(self._followers)), 0), _LEAD)
 
     def _tell(self, number: int, note: str) -> None:
-        take = self.pending.get(number)
+        take = self._followers.get(number)
         if take is not None:
             take(note)

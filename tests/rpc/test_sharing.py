@@ -1,0 +1,104 @@
+"""Callers that share a connection: who reads and who writes for all, and who takes over when one leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.rpc.conftest import connections
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+pytestmark = pytest.mark.parametrize("local", ["threads", "eventlet"], indirect=True)
+
+
+class Given(BaseException):
+    """What a signal's handler raises."""
+
+
+@pytest.fixture
+def alarm():
+    """Have a signal's handler raise `Given` in the main thread in so many seconds."""
+
+    def give(*_):
+        raise Given
+
+    before = signal.signal(signal.SIGALRM, give)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """Have native threads share the connection, as they do where no further one is to be had."""
+    monkeypatch.setattr("forkd.rpc.transports.local.pool._MOST", 0)
+
+
+def naps(callers, client, count):
+    """Have calls end one after the other; the first of them leads."""
+    calls = []
+    for number in range(count):
+        calls.append(callers.submit(client.call, "nap", seconds=0.2 * (number + 1), key=number))
+        time.sleep(0.05)
+    began = time.monotonic()
+    assert [each.result(30) for each in calls] == list(range(count))
+    assert time.monotonic() - began < 5
+
+
+def test_a_fan_out_that_waits_for_another_worker_is_not_to_lead(local, callers, shared):
+    slow = local.worker(0, threads=40)
+    local.worker(1, threads=40)
+    client = local.client(timeout=8)
+    assert len(client.fanout("who")) == 2
+    os.kill(slow.pid, signal.SIGSTOP)
+    fanout = callers.submit(client.fanout, "nap", seconds=6, key="a")
+    time.sleep(0.2)
+    naps(callers, client.prepare(worker=1), 3)
+    os.kill(slow.pid, signal.SIGCONT)
+    assert len(fanout.result(30)) == 2
+
+
+def test_a_fan_out_that_was_broken_off_is_not_to_lead(local, callers, shared, alarm):
+    for slot in range(2):
+        local.worker(slot, threads=40)
+    client = local.client(timeout=8)
+    assert len(client.fanout("who")) == 2
+    alarm(0.3)
+    with pytest.raises(Given):
+        client.fanout("hold", name="a")
+    naps(callers, client.prepare(worker=1), 3)
+
+
+def test_a_call_that_was_broken_off_while_it_was_sent_is_not_to_lead(local, callers, shared, alarm):
+    worker, client = local.worker(threads=40), local.client(timeout=8)
+    assert client.call("echo", value=1) == 1
+    os.kill(worker.pid, signal.SIGSTOP)
+    alarm(0.3)
+    with pytest.raises(Given):
+        client.call("nap", seconds=6, key="x" * 4_000_000)
+    os.kill(worker.pid, signal.SIGCONT)
+    naps(callers, client, 3)
+
+
+def test_who_waits_while_another_looks_for_a_hello_leads_after_it(local, callers, shared):
+    local.worker(threads=40)
+    client = local.client(timeout=8)
+    assert client.call("echo", value=1) == 1
+    (connection,) = connections(client)
+    read = connection.read
+    held: list[Future[int]] = []
+
+    def reading(*args):
+        connection.read = read
+        held.append(callers.submit(client.call, "echo", value=2))
+        time.sleep(0.5)  # long enough for that one to find another at it
+
+    connection.read = reading
+    connection.glance()
+    assert held[0].result(4) == 2
