@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from forkd import rpc
+from forkd.rpc import wire
+from forkd.rpc.transports.local.connection import Connection
 from tests.rpc.conftest import connections
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -102,3 +107,48 @@ def test_who_waits_while_another_looks_for_a_hello_leads_after_it(local, callers
     connection.read = reading
     connection.glance()
     assert held[0].result(4) == 2
+
+
+def test_who_writes_reads_once_nobody_else_does(local, callers, shared):
+    worker, client = local.worker(threads=40), local.client(timeout=8)
+    assert client.call("echo", value=1) == 1
+    os.kill(worker.pid, signal.SIGSTOP)
+    with pytest.raises(rpc.Timeout):  # its answer is what the worker cannot write
+        client.prepare(timeout=0.2).call("large", size=6_000_000)
+    leader = callers.submit(client.prepare(timeout=1).call, "echo", value=1)
+    time.sleep(0.2)
+    writer = callers.submit(client.call, "echo", value="x" * 7_000_000)
+    with pytest.raises(rpc.Timeout):
+        leader.result(30)
+    os.kill(worker.pid, signal.SIGCONT)
+    assert writer.result(30) == "x" * 7_000_000
+
+
+def test_who_has_its_answer_writes_no_longer_for_others(local, callers):
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.settimeout(10)
+        connection = Connection(ours, "a")
+        deadline = time.monotonic() + 10
+
+        def ask(number):
+            return connection.answer(connection.begin(number, b"%d" % number * 1_000_000, deadline), deadline)
+
+        first = callers.submit(ask, 1)
+        until(lambda: connection.unsent, what="the first is at it")
+        second = callers.submit(ask, 2)
+        until(lambda: len(connection.pending) == 2, what="the second waits")
+        assert _take(theirs, 1_000_000) == b"1" * 1_000_000
+        theirs.sendall(wire.frame({"type": "answer", "id": 1, "result": "a"}))
+        assert first.result(5)["result"] == "a"
+        assert _take(theirs, 1_000_000) == b"2" * 1_000_000
+        theirs.sendall(wire.frame({"type": "answer", "id": 2, "result": "b"}))
+        assert second.result(5)["result"] == "b"
+        connection.close()
+
+
+def _take(sock, size):
+    data = bytearray()
+    while len(data) < size:
+        data += sock.recv(size - len(data))
+    return bytes(data)

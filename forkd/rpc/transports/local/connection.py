@@ -59,7 +59,7 @@ class Connection(Dialogue):
         self.expect(number, box.notes.put)
         self.unsent.add(number, frame)
         try:
-            self._write(deadline)
+            self._write(number, deadline)
         except BaseException:  # the deadline, or what a green thread or a signal's handler raised meanwhile
             self._leave(number)
             raise
@@ -95,20 +95,23 @@ class Connection(Dialogue):
             self.sock.close()
             self._lead.release()
 
-    def _write(self, deadline: float) -> None:
-        """Write all that waits, unless another thread is at it: that one looks again when it is done."""
-        while self.unsent and self._writing.acquire(blocking=False):
+    def _write(self, number: int, deadline: float) -> None:
+        """Write all that waits, unless another thread is at it: that one looks again when it is done.
+
+        Who has its answer, to the call of this number, leaves the rest to others.
+        """
+        while self.unsent and number in self.pending and self._writing.acquire(blocking=False):
             try:
-                done = self._write_out(deadline)
+                done = self._write_out(deadline, number)
             finally:
                 self._writing.release()
             if not done:
                 raise Timeout(f"{self.name}: the worker does not read")
 
-    def _write_out(self, deadline: float) -> bool:
-        """Return whether all is written, or nothing can be any more; else the deadline has passed."""
+    def _write_out(self, deadline: float, number: int) -> bool:
+        """Return whether all is written that can be, or the call is answered; else the deadline has passed."""
         try:
-            while not self.unsent.write():
+            while not self.unsent.write() and number in self.pending:
                 seconds = left_until(deadline)
                 if not seconds:
                     return False
@@ -133,31 +136,30 @@ class Connection(Dialogue):
                 self._appoint()
 
     def _await_answer(self, box: Box, deadline: float) -> Message:
-        notes = box.notes
         while True:
             if self._lead.acquire(blocking=False):
                 try:
-                    found = self._read_for(notes, deadline)
+                    found = self._read_for(box, deadline)
                 finally:
                     self._lead.release()
             elif box.number not in self._followers:
-                self._followers[box.number] = notes.put
+                self._followers[box.number] = box.notes.put
                 continue  # who led may just have found nobody to follow
             else:
-                found = notes.take(left_until(deadline))
+                found = box.notes.take(left_until(deadline))
             if isinstance(found, dict):
                 return found
             if found is None:
                 raise Timeout(f"{self.name}: no answer within the deadline")
             if found is _WRITE:
-                self._write(deadline)
+                self._write(box.number, deadline)
             elif found is not _LEAD:
                 raise found
 
-    def _read_for(self, notes: Notes, deadline: float) -> Any:
+    def _read_for(self, box: Box, deadline: float) -> Any:
         """Lead until the box has an answer, and return it; None at the deadline."""
         while True:
-            found = notes.take(0)
+            found = box.notes.take(0)
             if found is _LEAD:
                 continue
             if found is not None:
@@ -170,7 +172,7 @@ class Connection(Dialogue):
             elif self._writing.acquire(blocking=False):  # whoever was to write it has given up
                 try:
                     until_ready([self.sock], [self.sock], seconds)
-                    self._write_out(0.0)
+                    self._write_out(0.0, box.number)
                     self.read()
                 finally:
                     self._writing.release()
