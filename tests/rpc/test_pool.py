@@ -11,7 +11,8 @@ import time
 import pytest
 
 from forkd import rpc
-from forkd.rpc.transports.local import connection, pool
+from forkd.rpc.transports.local import connection, pool, slots
+from forkd.rpc.transports.waits import until_ready
 from tests.rpc.conftest import connections
 from tests.rpc.test_replacement import Load
 from tests.waiting import until
@@ -203,3 +204,26 @@ def test_what_is_given_back_to_a_worker_that_has_gone_meanwhile_is_closed(local,
     pooled.take_back(borrowed)
     assert pooled._free == []
     assert borrowed.over
+
+
+def test_what_a_client_opens_while_it_is_closed_is_closed(local, monkeypatch):
+    local.worker()
+    client = local.client()
+    before = open_sockets()
+
+    def connecting(slot):
+        client.close()
+        return slots_connect(slot)
+
+    slots_connect = slots.connect
+    monkeypatch.setattr(slots, "connect", connecting)
+    with pytest.raises(rpc.WorkerLost, match="the client was closed"):
+        client.call("echo", value=1)
+    assert open_sockets() == before
+
+
+def test_a_socket_that_another_thread_has_closed_is_not_waited_for(local):
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.close()
+        until_ready([ours], [theirs], 30)

@@ -53,10 +53,13 @@ def until_ready(readers: Sequence[socket.socket], writers: Sequence[socket.socke
         select.select(readers, writers, [], seconds)
         return
     poll = select.poll()
-    for sock in readers:
-        poll.register(sock, select.POLLIN)
-    for sock in writers:
-        poll.register(sock, select.POLLOUT | (select.POLLIN if sock in readers else 0))
+    try:
+        for sock in readers:
+            poll.register(sock, select.POLLIN)
+        for sock in writers:
+            poll.register(sock, select.POLLOUT | (select.POLLIN if sock in readers else 0))
+    except ValueError:  # another thread has closed it just now
+        return
     poll.poll(math.ceil(seconds * 1000))
 
 

@@ -74,8 +74,7 @@ class Slots(Generic[C]):
 
         Raise what no waiting would mend, for a call for this worker.
         """
-        if self.closed:
-            raise WorkerLost(f"{self.topic}: the client was closed")
+        self._check_open()
         for connection in self._connections:
             if not connection.usable and not connection.over:
                 connection.glance()
@@ -93,6 +92,7 @@ class Slots(Generic[C]):
         fresh = [self._connect(slot) for slot in slots if slot not in taken]
         self._unreachable = None in fresh
         self._connections = kept + [connection for connection in fresh if connection is not None]
+        self._check_open()
         if worker is not None:
             self._check_worker(worker, slots)
         return [int(_name(slot)) for slot in slots]
@@ -123,6 +123,11 @@ class Slots(Generic[C]):
         """Close a parent's descriptors in its fork: no word to the workers, no lock, which a fork may have cut off."""
         for connection in self._connections:
             connection.forget()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            self.close()  # by another thread, maybe, which has not seen what was opened meanwhile
+            raise WorkerLost(f"{self.topic}: the client was closed")
 
     def _check_worker(self, worker: int | str, slots: list[str]) -> None:
         slot = self.path(_slot(worker))
