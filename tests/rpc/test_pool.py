@@ -227,3 +227,41 @@ def test_a_socket_that_another_thread_has_closed_is_not_waited_for(local):
     with theirs:
         ours.close()
         until_ready([ours], [theirs], 30)
+
+
+@pytest.mark.parametrize("end", ["kill", "cut"])
+def test_an_idempotent_call_is_not_lost_with_a_worker_whose_connections_end_one_by_one(local, many, end):
+    client, worker = local.client(), local.worker(threads=40)
+    ended: list[bool] = []
+
+    def load():
+        calls = 0
+        while not ended:
+            assert client.call("echo_again", value=calls) == calls
+            calls += 1
+        return calls
+
+    loads = [many.submit(load) for _ in range(20)]
+    for _ in range(5):
+        time.sleep(0.3)
+        worker.process.kill() if end == "kill" else worker.order("cut")
+        worker.process.wait(30)
+        worker = local.worker(threads=40)
+    ended.append(True)
+    assert all(each.result(30) for each in loads)
+
+
+def test_who_has_lost_a_further_one_has_no_other_to_its_worker(local, many):
+    worker, client = local.worker(threads=40), local.client()
+    before = open_sockets()
+    holding = Holding(many, client, worker)
+    holding.add(10)
+    holding.end()
+    (pooled,) = connections(client)
+    borrowed = pooled._free.pop()
+    borrowed.lose("the worker is gone")
+    pooled.take_back(borrowed)
+    assert not pooled.usable
+    assert client.call("echo", value=1) == 1
+    assert connections(client) != [pooled]
+    assert open_sockets() == before + 1

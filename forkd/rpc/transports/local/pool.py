@@ -58,8 +58,10 @@ class PooledConnection(Connection):
         return self
 
     def take_back(self, connection: Connection) -> None:
-        """Let others have a connection that was borrowed."""
+        """Let others have a connection that was borrowed; none of them where it is over: then the worker is going."""
         if connection is not self:
+            if connection.over:
+                self.retire()
             self._free.append(connection)
             self._tidy()
 
