@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from forkd.rpc.errors import Timeout
-from forkd.rpc.transports.local.dialogue import Dialogue
+from forkd.rpc.transports.local.dialogue import INTERRUPTED, Dialogue
 from forkd.rpc.transports.waits import Notes, Reading, is_native, left_until, until_ready
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Connection(Dialogue):
     def _write_out(self, deadline: float, number: int) -> bool:
         """Return whether all is written that can be, or the call is answered; else the deadline has passed."""
         try:
-            while not self.unsent.write() and number in self.pending:
+            while not self._send() and number in self.pending:
                 seconds = left_until(deadline)
                 if not seconds:
                     return False
@@ -119,6 +119,16 @@ class Connection(Dialogue):
         except OSError:  # what the worker wrote before it went is still to be read
             self.give_back()
         return True
+
+    def _send(self) -> bool:
+        """As `write` of `Unsent`; what a signal's handler raises is the end, for nobody knows then what has left."""
+        try:
+            return self.unsent.write()
+        except OSError:
+            raise
+        except BaseException:
+            self.break_off(INTERRUPTED)
+            raise
 
     def _await_room(self, seconds: float) -> None:
         """Wait until the socket takes more; read meanwhile, since a worker that cannot write to us reads nothing."""

@@ -18,6 +18,7 @@ from forkd.rpc.wire import PROTOCOL, Frames
 if TYPE_CHECKING:
     from forkd.rpc.wire import Message
 
+INTERRUPTED = "a signal's handler raised while it was read or written"
 _READ = 16384  # to make room for more would cost every answer, and few are longer
 
 Take = Callable[[Any], None]
@@ -72,21 +73,15 @@ class Dialogue:
         self.read()
 
     def read(self, flags: int = socket.MSG_DONTWAIT) -> None:
-        """Deliver what has come, received with these flags; never raises, and never blocks unless they let it."""
+        """Deliver what has come, received with these flags; never blocks unless they let it.
+
+        Raise only what a signal's handler raises: then some of what came may be lost, and the connection with it.
+        """
         try:
-            data = self.sock.recv(_READ, flags)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.lose("the worker is gone")
-            return
-        try:
-            for message in self._frames.feed(data):
-                self._take_in(message)
-        except ProtocolError as error:
-            self.lose(str(error))
+            self._read(flags)
+        except BaseException:
+            self.break_off(INTERRUPTED)
+            raise
 
     def retire(self) -> None:
         """Take no further call: the worker drains."""
@@ -102,10 +97,14 @@ class Dialogue:
 
     def close(self) -> None:
         """End the connection; callers that wait raise `WorkerLost`."""
-        self.lose("the client was closed")  # first: whoever reads would take the end for the worker's
+        self.break_off("the client was closed")
+        self.discard()
+
+    def break_off(self, why: str) -> None:
+        """Have nothing more read or written, and end every call in flight."""
+        self.lose(why)  # first: whoever reads would take the end for the worker's
         with contextlib.suppress(OSError):  # it has ended already
             self.sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits to read; closing alone would not
-        self.discard()
 
     def forget(self) -> None:
         """Close a parent's descriptor in its fork: no word to the worker, no lock, which a fork may have cut off."""
@@ -121,6 +120,22 @@ class Dialogue:
         self.retire()
         for number in self.unsent.give_up():
             self._give(number, Moved(self.name))
+
+    def _read(self, flags: int) -> None:
+        try:
+            data = self.sock.recv(_READ, flags)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.lose("the worker is gone")
+            return
+        try:
+            for message in self._frames.feed(data):
+                self._take_in(message)
+        except ProtocolError as error:
+            self.lose(str(error))
 
     def _take_in(self, message: Message) -> None:
         number = message.get("id")
