@@ -45,12 +45,21 @@ def shared(monkeypatch):
     monkeypatch.setattr("forkd.rpc.transports.local.pool._MOST", 0)
 
 
+def in_flight(client):
+    return sum(len(each.pending) for each in connections(client))
+
+
+def await_flight(client, count):
+    until(lambda: in_flight(client) == count, what=f"{count} calls are in flight")
+
+
 def naps(callers, client, count):
     """Have calls end one after the other; the first of them leads."""
     calls = []
     for number in range(count):
+        before = in_flight(client)
         calls.append(callers.submit(client.call, "nap", seconds=0.2 * (number + 1), key=number))
-        time.sleep(0.05)
+        await_flight(client, before + 1)
     began = time.monotonic()
     assert [each.result(30) for each in calls] == list(range(count))
     assert time.monotonic() - began < 5
@@ -63,7 +72,7 @@ def test_a_fan_out_that_waits_for_another_worker_is_not_to_lead(local, callers, 
     assert len(client.fanout("who")) == 2
     os.kill(slow.pid, signal.SIGSTOP)
     fanout = callers.submit(client.fanout, "nap", seconds=6, key="a")
-    time.sleep(0.2)
+    await_flight(client, 2)
     naps(callers, client.prepare(worker=1), 3)
     os.kill(slow.pid, signal.SIGCONT)
     assert len(fanout.result(30)) == 2
@@ -102,7 +111,7 @@ def test_who_waits_while_another_looks_for_a_hello_leads_after_it(local, callers
     def reading(*args):
         connection.read = read
         held.append(callers.submit(client.call, "echo", value=2))
-        time.sleep(0.5)  # long enough for that one to find another at it
+        until(lambda: connection._followers, what="that one finds another at it")
 
     connection.read = reading
     connection.glance()
@@ -116,7 +125,8 @@ def test_who_writes_reads_once_nobody_else_does(local, callers, shared):
     with pytest.raises(rpc.Timeout):  # its answer is what the worker cannot write
         client.prepare(timeout=0.2).call("large", size=6_000_000)
     leader = callers.submit(client.prepare(timeout=1).call, "echo", value=1)
-    time.sleep(0.2)
+    (connection,) = connections(client)
+    until(connection._lead.locked, what="it leads")
     writer = callers.submit(client.call, "echo", value="x" * 7_000_000)
     with pytest.raises(rpc.Timeout):
         leader.result(30)

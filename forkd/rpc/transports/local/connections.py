@@ -32,12 +32,11 @@ class Connections(Slots[PooledConnection]):
             if best is not None and self.is_settled():
                 return best
             try:
-                if not self._acquire_search(deadline, wait=best is None):
-                    if best is not None:
-                        return best
+                if self._acquire_search(deadline, wait=best is None):
+                    self.refresh(worker)
+                    best = self.best(worker)
+                elif best is None:
                     raise Timeout(f"{self.topic}: no worker was found within the deadline")
-                self.refresh(worker)
-                best = self.best(worker)
                 if best is not None:
                     return best
                 self._await_hello(min(self.pause(looks), left_until(deadline)))
