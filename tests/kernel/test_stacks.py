@@ -44,12 +44,17 @@ def look(yard, worker):
     return seen
 
 
-def pick(yard, worker, text):
-    """Look until the worker has dumped a text, which nobody has sent."""
+def pick(yard, worker, text, number=None):
+    """Look until the worker has dumped a text, which nobody has sent; each time ask for it by a signal, if one is given.
+
+    While it is not stuck yet it may answer what was asked before, and empties what it has dumped by then.
+    """
     found = ""
 
     def dumped():
         nonlocal found
+        if number is not None:
+            yard.signal(worker, number)
         found += look(yard, worker).stacks
         return text in found
 
@@ -111,8 +116,7 @@ def test_one_that_holds_the_interpreter_dumps_what_needs_none(yard, concurrency)
     assert yard.line() == "stuck"
     yard.signal(worker, STACKS)
     for _ in range(2):
-        yard.signal(worker, DUMP)
-        pick(yard, worker, "in hold_the_interpreter")
+        pick(yard, worker, "in hold_the_interpreter", DUMP)
     yard.signal(worker, signal.SIGABRT)
     pick(yard, worker, "Fatal Python error: Aborted")
     yard.signal(worker, signal.SIGKILL)
