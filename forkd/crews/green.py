@@ -127,14 +127,14 @@ class GreenReader(Reader):
     def start(self) -> None:
         """As in `Reader`; the hub runs already."""
         self._entry = self._hub.add(READ, self._epoll.fileno(), self._on_readable, _ignore, None)
-        self._hub.do_poll = BusyPoll(self._hub.do_poll)  # for all that the hub waits for
+        if not isinstance(self._hub.do_poll, BusyPoll):  # of another service in this process
+            self._hub.do_poll = BusyPoll(self._hub.do_poll)  # for all that the hub waits for
 
     def stop(self) -> None:
         """As in `Reader`."""
         if self._entry is not None:
             self._hub.remove(self._entry)
             self._entry = None
-            del self._hub.do_poll
 
     def _on_readable(self, _: int) -> None:
         try:

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from forkd import Launcher, Server, Service, ServiceLauncher
+from forkd import Launcher, Server, Service, ServiceLauncher, rpc
 from forkd.errors import ForkdError
 from tests.library.logs import logged
 from tests.waiting import until
@@ -94,6 +94,34 @@ def test_hup_resets_and_serves_on(engine):
     run(other, server, engine=engine)
     assert server.notes == ["reset", "reset", "drain"]
     until(lambda: other.notes.count("reset") == 2, what="two resets of the other service")
+
+
+def test_each_of_several_that_serve_calls_stops(engine, short_tmp):
+    os.environ["FORKD_RUNTIME_DIR"] = str(short_tmp)
+
+    class Calls(rpc.Server):
+        def __init__(self, topic: str) -> None:
+            self.topic = topic
+
+        def name(self) -> str:
+            return self.topic
+
+    def call() -> None:
+        for topic in ("one", "two"):
+            with rpc.Client(topic) as client:
+                found.append(client.call("name"))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    found: list[str] = []
+    launcher = ServiceLauncher()
+    with logged() as records:
+        for topic in ("one", "two"):
+            service = Service(Calls(topic), concurrency=engine)
+            launcher.launch_service(service)
+        service.thread_group.add_thread(call)
+        launcher.wait()
+    assert found == ["one", "two"]
+    assert records == []
 
 
 def test_a_reset_that_fails_is_logged_and_the_service_goes_on(engine):
