@@ -64,9 +64,10 @@ class LocalClient:
         """Return who answered and what; a call that its worker did not begin goes to another, until the deadline."""
         losses = 0
         while True:
-            pooled = self._connections.choose(deadline, call.worker)
-            connection = pooled.borrow()
+            connection: Connection
+            connection = pooled = self._connections.choose(deadline, call.worker)
             try:
+                connection = pooled.borrow()
                 return connection.name, connection.answer(self._begin(connection, call, deadline), deadline)
             except Moved:
                 continue

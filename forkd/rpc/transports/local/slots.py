@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import time
+from operator import methodcaller
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from forkd.rpc.errors import NoSuchTopic, NoSuchWorker, NotAllowed, WorkerLost
@@ -52,7 +53,7 @@ class Slots(Generic[C]):
         else:
             slot = self.path(_slot(worker))
             usable = [each for each in self._connections if each.usable and each.slot == slot and each.serves(worker)]
-        return min(usable, key=_rank, default=None)
+        return min(usable, key=methodcaller("rank"), default=None)
 
     def is_settled(self) -> bool:
         """Tell whether every slot has a usable connection and no slot has come or gone."""
@@ -172,10 +173,6 @@ def connect(slot: str) -> socket.socket | None:
         sock.close()
         raise
     return sock
-
-
-def _rank(connection: Dialogue) -> tuple[int, int]:
-    return connection.rank()
 
 
 def _slot(worker: int | str) -> int:
