@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +24,10 @@ from tests.waiting import until
 
 HERE = socket.gethostname()
 ROOT = Path(__file__).parent.parent.parent
+
+
+class Given(BaseException):
+    """What a signal's handler raises."""
 
 
 class Worker:
@@ -229,3 +234,17 @@ def callers():
     """Yield a pool of threads to call from."""
     with ThreadPoolExecutor(32) as pool:
         yield pool
+
+
+@pytest.fixture
+def alarm():
+    """Have a signal's handler call a function in the main thread: `alarm(fn, seconds, again)` as `setitimer` does."""
+    before = signal.getsignal(signal.SIGALRM)
+
+    def alarm(fn, seconds, again=0.0):
+        signal.signal(signal.SIGALRM, lambda *_: fn())
+        signal.setitimer(signal.ITIMER_REAL, seconds, again)
+
+    yield alarm
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)

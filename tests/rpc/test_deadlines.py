@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 
 import pytest
@@ -10,20 +9,6 @@ import pytest
 from forkd import rpc
 from forkd.errors import ForkdError
 from tests.waiting import until
-
-
-@pytest.fixture
-def alarm():
-    """Call a function in the main thread in so many seconds, as the handler of a signal."""
-    before = signal.getsignal(signal.SIGALRM)
-
-    def set_alarm(seconds, fn):
-        signal.signal(signal.SIGALRM, lambda *_: fn())
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-
-    yield set_alarm
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def test_the_caller_gives_up_at_its_deadline_and_the_connection_serves_on(host):
@@ -45,7 +30,7 @@ def test_a_handler_that_outlasts_the_deadline_of_who_does_not_lead_puts_it_off_n
     leader = callers.submit(client.call, "hold", name="a")
     worker.expect("began a")
     started = time.monotonic()
-    alarm(0.4, lambda: until(lambda: time.monotonic() > started + 1, what="the deadline is over"))
+    alarm(lambda: until(lambda: time.monotonic() > started + 1, what="the deadline is over"), 0.4)
     with pytest.raises(rpc.Timeout, match="no answer within the deadline"):
         client.prepare(timeout=0.6).call("hold", name="b")
     assert 0.6 <= time.monotonic() - started < 15

@@ -12,10 +12,7 @@ from forkd import rpc
 from forkd.rpc import wire
 from forkd.rpc.errors import Moved, WorkerLost
 from forkd.rpc.transports.local.connection import Connection
-
-
-class Given(BaseException):
-    """What the handler raises."""
+from tests.rpc.conftest import Given
 
 
 class Interrupted:

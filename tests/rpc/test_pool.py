@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-import signal
 import socket
 import threading
 import time
@@ -43,15 +42,6 @@ class Holding:
 def many():
     with concurrent.futures.ThreadPoolExecutor(40) as callers:
         yield callers
-
-
-@pytest.fixture
-def itimer():
-    """Have a handler of signals run over and over in the main thread, until the test ends."""
-    before = signal.signal(signal.SIGALRM, lambda *_: None)
-    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def open_sockets():
@@ -106,12 +96,12 @@ def test_each_gives_up_at_its_deadline(local, many, monkeypatch):
     holding.end()
 
 
-def test_signals_put_off_no_deadline(local, many, monkeypatch, itimer):
+def test_signals_put_off_no_deadline(local, many, monkeypatch, alarm):
     monkeypatch.setattr(connection, "_RECEIVE", 1)
     worker, client = local.worker(threads=40), local.client()
     holding = Holding(many, client, worker)
     holding.add(3)
-    itimer(0.05)
+    alarm(lambda: None, 0.05, 0.05)
     client.timeout = 1.5
     began = time.monotonic()
     with pytest.raises(rpc.Timeout, match="no answer within the deadline"):

@@ -13,7 +13,7 @@ import pytest
 from forkd import rpc
 from forkd.rpc import wire
 from forkd.rpc.transports.local.connection import Connection
-from tests.rpc.conftest import connections
+from tests.rpc.conftest import Given, connections
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -22,21 +22,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.parametrize("local", ["threads", "eventlet"], indirect=True)
 
 
-class Given(BaseException):
-    """What a signal's handler raises."""
-
-
-@pytest.fixture
-def alarm():
-    """Have a signal's handler raise `Given` in the main thread in so many seconds."""
-
-    def give(*_):
-        raise Given
-
-    before = signal.signal(signal.SIGALRM, give)
-    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+def give():
+    raise Given
 
 
 @pytest.fixture
@@ -83,7 +70,7 @@ def test_a_fan_out_that_was_broken_off_is_not_to_lead(local, callers, shared, al
         local.worker(slot, threads=40)
     client = local.client(timeout=8)
     assert len(client.fanout("who")) == 2
-    alarm(0.3)
+    alarm(give, 0.3)
     with pytest.raises(Given):
         client.fanout("hold", name="a")
     naps(callers, client.prepare(worker=1), 3)
@@ -93,7 +80,7 @@ def test_a_call_that_was_broken_off_while_it_was_sent_is_not_to_lead(local, call
     worker, client = local.worker(threads=40), local.client(timeout=8)
     assert client.call("echo", value=1) == 1
     os.kill(worker.pid, signal.SIGSTOP)
-    alarm(0.3)
+    alarm(give, 0.3)
     with pytest.raises(Given):
         client.call("nap", seconds=6, key="x" * 4_000_000)
     os.kill(worker.pid, signal.SIGCONT)
