@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from resource import RUSAGE_THREAD, getrusage
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from forkd.crews.gate import Gate
 from forkd.errors import ForkdError
 from forkd.threadgroup import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from resource import struct_rusage
 
     from forkd.threadgroup import ThreadGroup
 
@@ -22,42 +21,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger("forkd.crews")
 
-_QUICK = 0.001  # seconds of the processor that items may take on average
-_RARELY = 4  # one item in so many may wait for something
-_MOST_COMPUTED, _MOST_WAITS = 0.005, 4.0  # beyond that, until the lane is closed for them
 _STALL = 0.004  # seconds after which an item that is still served may hold up the others: twice that at most
 _GRACE = 0.001  # seconds between looks at whether it does
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds for which the lane is closed, each time twice as long
-_PROVEN = 2000  # quick items in a row after which a pause is a short one again
-
-
-class _Gate:
-    """Closed for a while when items have not been quick of late, each time for longer, until many in a row are."""
-
-    def __init__(self) -> None:
-        self.closed_until = 0.0
-        self._pause = _SHORTEST_PAUSE
-        self._proven = 0
-        self._computed = self._waits = 0.0
-
-    def judge(self, count: int, before: struct_rusage, after: struct_rusage) -> None:
-        """Take account of so many items, served between two looks at what their thread has used."""
-        computed = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        self._computed = max(0.0, self._computed + computed - count * _QUICK)
-        self._waits = max(0.0, self._waits + after.ru_nvcsw - before.ru_nvcsw - count / _RARELY)
-        if self._computed > _MOST_COMPUTED or self._waits > _MOST_WAITS:
-            self.close()
-            return
-        self._proven += count
-        if self._proven > _PROVEN:
-            self._pause = _SHORTEST_PAUSE
-
-    def close(self) -> None:
-        """Close it."""
-        self.closed_until = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        self._proven = 0
-        self._computed = self._waits = 0.0
 
 
 class Lane(Generic[T]):
@@ -82,7 +47,7 @@ class Lane(Generic[T]):
         self._thread = 0  # the one that serves, as the kernel calls it
         self._progress = 0
         self._bell = group.event()  # which the guard waits for when there is nothing to guard
-        self._gate = _Gate()
+        self._gate = Gate()
 
     def start(self, divert: Callable[[T], object], replace: Callable[[], object]) -> None:
         """Begin to guard: `divert` takes an item for the crew, `replace` has a new thread run the loop."""
@@ -123,7 +88,7 @@ class Lane(Generic[T]):
 
     def _open(self) -> bool:
         """Return whether it is open, and its thread's slot taken."""
-        return time.monotonic() >= self._gate.closed_until and self._group.slots.acquire(blocking=False)
+        return self._gate.is_open() and self._group.slots.acquire(blocking=False)
 
     def _occupy(self, change: int) -> None:
         with self._lock:

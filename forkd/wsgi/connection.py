@@ -71,7 +71,8 @@ class Connection:
     who speaks on it, as far as a PROXY header tells; `believed`: what that one says of its own clients is; None: nobody
     has asked yet. `private`: it comes from the worker's private listener. `deadline` is the monotonic instant at which
     the loop ends what the connection's state is waiting for. `handle` belongs to the engine. `tls` is its socket once
-    that speaks TLS, and else None; `upgraded` is by what the application uses it for another protocol.
+    that speaks TLS, and else None; `rest` is what its client did not take at once of a response that has ended;
+    `upgraded` is by what the application uses it for another protocol.
     """
 
     __slots__ = (
@@ -89,6 +90,7 @@ class Connection:
         "prepared",
         "private",
         "request",
+        "rest",
         "sock",
         "state",
         "tls",
@@ -113,6 +115,7 @@ class Connection:
         self.gone = False  # the client is, or it might as well be
         self.upgraded: Upgrade | None = None
         self.request: Request | None = None
+        self.rest = b""
         self.handle: Any = None
 
     def secure(self, tls: Tls, received: bytes = b"") -> None:

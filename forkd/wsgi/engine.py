@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from forkd.crews import Crew
 from forkd.wsgi.connection import BUSY, CLOSED, Connection, Waiter
 from forkd.wsgi.listener import Listener
+from forkd.wsgi.outlet import Outlet
 
 if TYPE_CHECKING:
     from select import epoll
@@ -106,5 +107,6 @@ class Engine(NamedTuple):
     loop: Loop
     crew: Crew[Connection]
     waiter: Waiter
+    outlet: Outlet
     aside: Callable[..., object]
     """Calls a function with its arguments in a thread, for what the loop must not do; not at all if there is none."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from forkd.wsgi.access_log import AccessLog
     from forkd.wsgi.body import Body, NoBody
     from forkd.wsgi.connection import Connection
-    from forkd.wsgi.engine import Loop
+    from forkd.wsgi.engine import Engine
     from forkd.wsgi.head import Request
     from forkd.wsgi.intake import Intake
     from forkd.wsgi.options import Options
@@ -60,19 +60,22 @@ class Handler:
         self._board = board
         self._unseen = Board()  # which counts what is asked at the private listener: it is none of the service's work
 
-    def settle(self, loop: Loop, intake: Intake) -> None:
+    def settle(self, engine: Engine, intake: Intake) -> None:
         """Take the parts that it gives connections back to; before the first request."""
-        self._loop = loop
+        self._loop = engine.loop
+        self._outlet = engine.outlet
         self._resume = intake.resume
         self._connections = intake.connections
 
     def serve(self, conn: Connection) -> None:
         """Serve a connection's request, and give the connection back or end it."""
         request = conn.request
-        assert request is not None  # noqa: S101 -- for the type checker
+        if request is None:
+            self._send_rest(conn)
+            return
         conn.request = None
         body = request.environ["wsgi.input"] = body_of(conn, request, self._body_limit)
-        response = Response(conn, request, body, self._connections)
+        response = Response(conn, request, body, self._connections, self._outlet)
         row = (self._unseen if conn.private else self._board).row()
         row.started()
         overruns = self._overruns
@@ -93,16 +96,30 @@ class Handler:
             if self._access_log is not None and not conn.private:
                 whole = ending != _CUT and (response.begun or not failed)
                 self._access_log.served(request, response, began, now - began, failed=not whole)
+            if (rest := self._outlet.take(conn, stays=ending == _KEEP)) and not _sends(conn, rest):
+                ending = _CUT
             if upgrade is not None and upgrade.finish():
                 ending = _CUT if conn.gone else _CLOSE
-            if ending == _KEEP and conn.buffer:
-                self._loop.call(self._resume, conn)
-            elif ending == _KEEP:
-                self._connections.keep(conn, now)
+            if ending == _KEEP:
+                self._keep(conn, now)
             elif ending == _CUT:
                 self._cut(conn, response)
             else:
                 self._close(conn, request, body)
+
+    def _send_rest(self, conn: Connection) -> None:
+        """Send what the client of a response that is over did not take at once, and give the connection back."""
+        rest, conn.rest = conn.rest, b""
+        if _sends(conn, rest):
+            self._keep(conn, time.monotonic())
+        else:
+            self._connections.close(conn)
+
+    def _keep(self, conn: Connection, now: float) -> None:
+        if conn.buffer:
+            self._loop.call(self._resume, conn)
+        else:
+            self._connections.keep(conn, now)
 
     def _offer(self, conn: Connection, request: Request, response: Response, number: int) -> Upgrade:
         """Let the application have the connection for another protocol, if it wants it, and for as long as it likes."""
@@ -180,6 +197,14 @@ class Handler:
             with suppress(OSError):
                 conn.sock.setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
         self._connections.close(conn)
+
+
+def _sends(conn: Connection, data: bytes) -> bool:
+    try:
+        conn.send(data)
+    except ClientGone:
+        return False
+    return True
 
 
 def _lost_client(error: BaseException) -> ClientGone | None:

@@ -10,11 +10,13 @@ import time
 import weakref
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from forkd.crews.native import NativeCrew
 from forkd.wsgi.connection import BUSY
 from forkd.wsgi.engine import Engine, Loop
+from forkd.wsgi.outlet import Outlet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,11 +35,12 @@ _ONE_OF_MANY = select.EPOLLIN | select.EPOLLEXCLUSIVE
 class NativeLoop(Loop):
     """As `Loop`: one thread of the group, which serves what is in its lane itself."""
 
-    def __init__(self, group: ThreadGroup, crew: NativeCrew[Connection]) -> None:
+    def __init__(self, group: ThreadGroup, crew: NativeCrew[Connection], outlet: Outlet) -> None:
         super().__init__(select.epoll())
         self._group = group
         self._crew = crew
         self._lane = crew.lane
+        self._outlet = outlet
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         weakref.finalize(self, os.close, self._alarm)  # not sooner: a request that outlives the loop may still use it
         self._epoll.register(self._alarm, select.EPOLLIN)
@@ -79,10 +82,13 @@ class NativeLoop(Loop):
             self._epoll.unregister(listener.fd)
 
     def _run(self) -> None:
+        self._outlet.open()
         while not self._ended.is_set():
             try:
+                self._outlet.flush()
                 self._turn()
                 if not self._lane.serve():
+                    self._outlet.flush()
                     return  # it took so long that another thread goes on with the loop
             except Exception:  # noqa: BLE001 -- a mistake of ours must not cost all connections
                 _log.exception("the loop stumbled")
@@ -131,5 +137,6 @@ class NativeWaiter:
 def create(group: ThreadGroup, serve: Callable[[Connection], None]) -> Engine:
     """Return an engine whose threads come from `group`."""
     crew = NativeCrew(group, serve)
-    loop = NativeLoop(group, crew)
-    return Engine(loop, crew, NativeWaiter(), group.try_thread)
+    outlet = Outlet(threading.get_ident, threading.Lock(), partial(crew.submit, slow=True))
+    loop = NativeLoop(group, crew, outlet)
+    return Engine(loop, crew, NativeWaiter(), outlet, group.try_thread)

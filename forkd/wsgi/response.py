@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from forkd.wsgi.connection import Connection
     from forkd.wsgi.connections import Connections
     from forkd.wsgi.head import Request
+    from forkd.wsgi.outlet import Outlet
     from forkd.wsgi.wrapper import Extent
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
@@ -40,6 +41,7 @@ class Response:
         "_headers",
         "_left",
         "_mute",
+        "_outlet",
         "_request",
         "_status",
         "begun",
@@ -52,9 +54,12 @@ class Response:
         "truncated",
     )
 
-    def __init__(self, conn: Connection, request: Request, body: Body | NoBody, connections: Connections) -> None:
+    def __init__(
+        self, conn: Connection, request: Request, body: Body | NoBody, connections: Connections, outlet: Outlet
+    ) -> None:
         self._conn = conn
         self._connections = connections
+        self._outlet = outlet
         self._request = request
         self.body = body
         self._status: tuple[int, bytes] | None = None
@@ -164,12 +169,19 @@ class Response:
         head = line, CLOCK.block(dated=dated, named=named), block, framing, self._end_of_head()
         first = self._framed(data) if data else b""
         if len(first) <= _COPIED:
-            self._conn.send(b"".join((*head, first)))
+            self._send_first(b"".join((*head, first)))
             self.code = code
         else:
             self._conn.send(b"".join(head))
             self.code = code
             self._conn.send(first)
+
+    def _send_first(self, data: bytes) -> None:
+        """Send the head, with the beginning of the body; if that is all there is, it may wait for others."""
+        conn = self._conn
+        whole = (self._mute or self._left == 0) and self.keep_alive and self.body.finished
+        if not whole or conn.buffer or conn.tls is not None or not self._outlet.post(conn, data):
+            conn.send(data)
 
     def _frame_as_it_comes(self) -> bytes:
         """Have a body sent whose length nobody knows; return the field that says how."""

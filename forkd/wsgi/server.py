@@ -93,7 +93,7 @@ class Server(BaseServer):
         self._connections = Connections(engine.loop, self.options, self._empty)
         intake = Intake(engine, self.options, self._connections, self._access_log)
         self._entrance = Entrance(engine, self.options, intake)
-        handler.settle(engine.loop, intake)
+        handler.settle(engine, intake)
         engine.loop.start(Reception(self._entrance.acceptable, intake.readable, self._entrance.sweep))
         if overruns is not None:
             overruns.start()

@@ -230,6 +230,25 @@ class Closing:
         gate("closed-" + self.name).set()
 
 
+class Tidying:
+    """An iterable that is not closed before a gate is opened."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __iter__(self):
+        yield b"ok"
+
+    def close(self) -> None:
+        assert gate(self._name).wait(30)
+
+
+def tidying(environ, start):
+    """Answer "ok", and close when the gate of that name is open."""
+    start("200 OK", [*TEXT, ("Content-Length", "2")])
+    return Tidying(argument(environ))
+
+
 def closing(environ, start):
     """Answer /closing/NAME/COUNT with that many blocks of 64 KiB."""
     name, _, count = argument(environ).partition("/")
@@ -317,6 +336,7 @@ VIEWS = {
     "status": status,
     "swallow": swallow,
     "ticking": ticking,
+    "tidying": tidying,
     "write": write,
 }
 

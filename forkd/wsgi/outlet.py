@@ -1,0 +1,96 @@
+"""Where responses wait that are whole, until the loop has served all whose requests came together: then they leave.
+
+To send takes the kernel's network code, and wakes a client; the application's code and data are out of the processor's
+caches then, which costs more than most requests. So requests are served one after the other, and then answered.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from forkd.wsgi.connection import BUSY, IDLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from forkd.wsgi.connection import Connection
+
+_MOST = 32  # responses
+_LONGEST = 0.002  # seconds until they leave, as soon as a request is over
+
+
+class Outlet:
+    """The responses that wait. They do while it is `open`, for the thread, native or green, that serves in the loop."""
+
+    def __init__(
+        self,
+        thread: Callable[[], int],
+        lock: AbstractContextManager[object],
+        hand_over: Callable[[Connection], object],
+    ) -> None:
+        """`thread` tells the calling one; `hand_over` gives a connection to one that sends its `rest`.
+
+        `lock` is held for a system call that does not wait.
+        """
+        self._thread = thread
+        self._lock = lock
+        self._hand_over = hand_over
+        self._owner: int | None = None
+        self._waiting: dict[Connection, bytes] = {}
+        self._since = 0.0
+
+    def open(self) -> None:
+        """Have the responses of the calling thread wait from now on."""
+        self._owner = self._thread()
+
+    def close(self) -> None:
+        """Have none wait from now on."""
+        self._owner = None
+        self.flush()
+
+    def post(self, conn: Connection, response: bytes) -> bool:
+        """Take a response that is whole; return False where it may not wait."""
+        if self._owner != self._thread():
+            return False
+        now = time.monotonic()
+        if not self._waiting:
+            self._since = now
+        self._waiting[conn] = response
+        if now - self._since > _LONGEST or len(self._waiting) >= _MOST:
+            self.flush()
+        return True
+
+    def flush(self) -> None:
+        """Send what waits, as far as the clients take it at once."""
+        for conn in list(self._waiting):
+            self._send(conn)
+
+    def take(self, conn: Connection, *, stays: bool) -> bytes:
+        """Return a response that waits, for the calling thread to send it; nothing where it `stays` and can wait."""
+        if conn not in self._waiting or (stays and self._owner == self._thread()):
+            return b""
+        with self._lock:
+            return self._waiting.pop(conn, b"")
+
+    def _send(self, conn: Connection) -> None:
+        with self._lock:
+            data = self._waiting.get(conn, b"")
+            try:
+                data = data[conn.sock.send(data) :]
+            except BlockingIOError:
+                pass
+            except OSError:  # its end is the next thing to be read
+                data = b""
+            if not data or conn.state == IDLE:
+                self._waiting.pop(conn, None)
+            else:  # its thread is at it still
+                self._waiting[conn] = data
+                return
+        if data:
+            conn.rest = data
+            conn.state = BUSY
+            conn.deadline = math.inf
+            self._hand_over(conn)

@@ -1,0 +1,216 @@
+"""Responses that wait for each other: none waits too long, none is lost, and none is torn."""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+import time
+from functools import partial
+
+import pytest
+
+from forkd.wsgi.connection import BUSY, IDLE, Connection
+from forkd.wsgi.listener import Listener
+from forkd.wsgi.outlet import Outlet
+from tests.waiting import until
+from tests.wsgi.client import Client, request
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Ends:
+    """Connections whose clients' ends are here."""
+
+    def __init__(self) -> None:
+        self._given = socket.create_server(("127.0.0.1", 0))
+        self._listener = Listener(self._given, {})
+        self._open: list[socket.socket] = []
+
+    def pair(self) -> tuple[Connection, socket.socket]:
+        mine, theirs = socket.socketpair()
+        self._open += mine, theirs
+        mine.setblocking(False)
+        theirs.settimeout(20)
+        return Connection(mine, ("", ""), self._listener, None), theirs  # type: ignore[arg-type]  # nothing waits here
+
+    def close(self) -> None:
+        for sock in self._open:
+            sock.close()
+        self._listener.close()
+        self._given.close()
+
+
+@pytest.fixture
+def ends():
+    ends = Ends()
+    yield ends
+    ends.close()
+
+
+@pytest.fixture
+def slow():
+    """Return the connections that were handed to a thread, since their clients are slow."""
+    return []
+
+
+@pytest.fixture
+def outlet(slow):
+    return Outlet(lambda: 0, threading.Lock(), slow.append)
+
+
+def has_come(sock):
+    sock.setblocking(False)
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+    finally:
+        sock.settimeout(20)
+
+
+def fill(sock):
+    size = 0
+    try:
+        while True:
+            size += sock.send(b"x" * 10000)
+    except BlockingIOError:
+        return size
+
+
+def has_served(served, count):
+    return served.counters()["requests"] == count
+
+
+def exactly(sock, size):
+    data = b""
+    while len(data) < size:
+        data += sock.recv(size - len(data))
+    return data
+
+
+def test_what_is_posted_waits_for_the_end_of_the_turn(ends, outlet):
+    (one, its_client), (two, other_client) = ends.pair(), ends.pair()
+    outlet.open()
+    assert outlet.post(one, ANSWER)
+    assert outlet.post(two, ANSWER)
+    assert not has_come(its_client)
+    outlet.close()
+    assert its_client.recv(1000) == other_client.recv(1000) == ANSWER
+
+
+def test_nothing_waits_outside_of_a_turn_or_in_another_thread(ends, slow):
+    threads = iter([1, 2, 1, 1])
+    outlet = Outlet(lambda: next(threads), threading.Lock(), slow.append)
+    conn, client = ends.pair()
+    outlet.open()
+    assert not outlet.post(conn, ANSWER)
+    assert outlet.post(conn, ANSWER)
+    outlet.close()
+    assert client.recv(1000) == ANSWER
+    assert not outlet.post(conn, ANSWER)
+
+
+def test_no_more_wait_than_a_few(ends, outlet):
+    pairs = [ends.pair() for _ in range(32)]
+    outlet.open()
+    for conn, _ in pairs:
+        assert not has_come(pairs[0][1])
+        assert outlet.post(conn, ANSWER)
+    assert all(client.recv(1000) == ANSWER for _, client in pairs)
+
+
+def test_what_has_waited_long_leaves_with_the_next(ends, outlet):
+    (one, its_client), (two, other_client) = ends.pair(), ends.pair()
+    began = time.monotonic()
+    outlet.open()
+    assert outlet.post(one, ANSWER)
+    until(lambda: time.monotonic() > began + 0.005)
+    assert outlet.post(two, ANSWER)
+    assert its_client.recv(1000) == other_client.recv(1000) == ANSWER
+
+
+def test_what_a_client_does_not_take_is_left_to_a_thread(ends, outlet, slow):
+    conn, client = ends.pair()
+    before = fill(conn.sock)
+    outlet.open()
+    outlet.post(conn, ANSWER)
+    outlet.close()
+    assert slow == [conn]
+    assert (conn.state, conn.rest, conn.deadline) == (BUSY, ANSWER, math.inf)
+    exactly(client, before)
+
+
+def test_what_a_client_does_not_take_is_kept_for_the_thread_that_is_at_its_request(ends, outlet, slow):
+    conn, _ = ends.pair()
+    conn.state = BUSY
+    fill(conn.sock)
+    outlet.open()
+    outlet.post(conn, ANSWER)
+    assert outlet.take(conn, stays=True) == b"", "it may wait for the end of the turn"
+    outlet.close()
+    assert slow == []
+    assert outlet.take(conn, stays=True) == ANSWER
+    conn.state = IDLE
+    outlet.flush()
+    assert slow == []
+
+
+def test_before_its_connection_ends_a_response_is_taken(ends, outlet):
+    conn, client = ends.pair()
+    outlet.open()
+    outlet.post(conn, ANSWER)
+    assert outlet.take(conn, stays=False) == ANSWER
+    outlet.close()
+    assert not has_come(client)
+
+
+def test_of_a_client_that_is_gone_nothing_stays(ends, outlet, slow):
+    conn, client = ends.pair()
+    client.close()
+    outlet.open()
+    outlet.post(conn, ANSWER)
+    outlet.close()
+    assert slow == []
+    assert outlet.take(conn, stays=False) == b""
+
+
+def test_an_answer_is_there_before_the_application_closes_what_it_returned(served, client, engine):
+    del engine
+    for number in range(3):
+        assert client.get(f"/tidying/close-{number}").body == b"ok"
+        with served.client() as other:
+            assert other.get("/hello").body == b"Hello, world!"
+        served.open_gate(f"close-{number}")
+    assert client.get("/hello").body == b"Hello, world!"
+
+
+def test_beside_requests_that_take_long_none_waits_for_them(served, client):
+    with served.client() as first, served.client() as other:
+        for _ in range(8):  # it has to be seen first, and there may be a pause of others' too
+            first.send(request("/busy/0.05"))
+            client.send(request("/hello"))
+            other.send(request("/busy/0.5"))
+            assert client.answer().body == b"Hello, world!"
+            came_first = not has_come(other.sock)
+            assert other.answer().body == first.answer().body == b"done"
+            if came_first:
+                break
+        else:
+            pytest.fail("it waited each time")
+
+
+def test_who_does_not_read_gets_all_of_what_was_asked_for(serve, tmp_path):
+    served = serve(bind=f"unix:{tmp_path}/sock")
+    with Client(served.address, receives=4096) as client:
+        asked = 0
+        while asked < 100:
+            client.send(request("/sized/30000"))
+            asked += 1
+            try:
+                until(partial(has_served, served, asked), 1)
+            except AssertionError:  # there is no room for more, so it is not read any more
+                break
+        assert asked < 100
+        assert [client.answer().body for _ in range(asked)] == [b"x" * 30000] * asked
+        assert client.get("/hello").body == b"Hello, world!"
