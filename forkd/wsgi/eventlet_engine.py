@@ -186,6 +186,7 @@ def _serve_together(crew: GreenCrew[Connection], outlet: Outlet, gate: Gate) -> 
     finally:
         outlet.close()
     gate.judge(count, before, getrusage(RUSAGE_THREAD))
+    crew.serve()  # what clients have not taken at once: else it would wait for the hub's next event
 
 
 def wake(waiters: dict[int, Any], fd: int) -> None:

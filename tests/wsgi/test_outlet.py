@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import socket
+import sys
 import threading
 import time
+from fcntl import ioctl
 from functools import partial
+from termios import FIONREAD
 
 import pytest
 
@@ -80,6 +85,10 @@ def fill(sock):
 
 def has_served(served, count):
     return served.counters()["requests"] == count
+
+
+def unread(client):
+    return int.from_bytes(ioctl(client.sock, FIONREAD, bytes(4)), sys.byteorder)
 
 
 def exactly(sock, size):
@@ -214,3 +223,25 @@ def test_who_does_not_read_gets_all_of_what_was_asked_for(serve, tmp_path):
         assert asked < 100
         assert [client.answer().body for _ in range(asked)] == [b"x" * 30000] * asked
         assert client.get("/hello").body == b"Hello, world!"
+
+
+def test_what_is_left_of_responses_leaves_as_soon_as_their_clients_read(serve, tmp_path):
+    # Nothing else happens in the server that could bring it on.
+    hardly_ever = {"forkd.wsgi.connections.LINGER_TIMEOUT": 300.0}
+    patient = {"keepalive_timeout": 300.0, "header_timeout": 300.0}
+    served = serve(bind=f"unix:{tmp_path}/sock", options=patient, shorter=hardly_ever)
+    with Client(served.address, receives=4096) as one, Client(served.address, receives=4096) as other:
+        asked = 0
+        while asked < 100:
+            os.kill(served.pid, signal.SIGSTOP)  # they come together
+            for client in (one, other):
+                client.send(request("/sized/30000"))
+            os.kill(served.pid, signal.SIGCONT)
+            asked += 1
+            try:
+                until(lambda: min(unread(one), unread(other)) > 30000 * asked, 1)  # noqa: B023 -- it is over by then
+            except AssertionError:  # there is no room for all of it
+                break
+        assert asked < 100
+        for client in (one, other):
+            assert [client.answer().body for _ in range(asked)] == [b"x" * 30000] * asked
