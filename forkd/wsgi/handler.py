@@ -96,7 +96,7 @@ class Handler:
             if self._access_log is not None and not conn.private:
                 whole = ending != _CUT and (response.begun or not failed)
                 self._access_log.served(request, response, began, now - began, failed=not whole)
-            if (rest := self._outlet.take(conn, stays=ending == _KEEP)) and not _sends(conn, rest):
+            if (rest := self._outlet.take(conn, stays=ending == _KEEP)) and not self._delivers(conn, rest):
                 ending = _CUT
             if upgrade is not None and upgrade.finish():
                 ending = _CUT if conn.gone else _CLOSE
@@ -110,10 +110,24 @@ class Handler:
     def _send_rest(self, conn: Connection) -> None:
         """Send what the client of a response that is over did not take at once, and give the connection back."""
         rest, conn.rest = conn.rest, b""
-        if _sends(conn, rest):
+        if self._delivers(conn, rest):
             self._keep(conn, time.monotonic())
-        else:
-            self._connections.close(conn)
+
+    def _delivers(self, conn: Connection, data: bytes) -> bool:
+        """Send what is left of a response that is over; return whether the client takes it. If not, it is cut off.
+
+        So it is by whatever else ends the wait, such as an `eventlet.Timeout` that the application has forgotten.
+        """
+        sent = False
+        try:
+            conn.send(data)
+            sent = True
+        except ClientGone:
+            pass
+        finally:
+            if not sent:
+                self._connections.close(conn)
+        return sent
 
     def _keep(self, conn: Connection, now: float) -> None:
         if conn.buffer:
@@ -197,14 +211,6 @@ class Handler:
             with suppress(OSError):
                 conn.sock.setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
         self._connections.close(conn)
-
-
-def _sends(conn: Connection, data: bytes) -> bool:
-    try:
-        conn.send(data)
-    except ClientGone:
-        return False
-    return True
 
 
 def _lost_client(error: BaseException) -> ClientGone | None:

@@ -12,11 +12,17 @@ import time
 from fcntl import ioctl
 from functools import partial
 from termios import FIONREAD
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from forkd.scoreboard import Board
+from forkd.threadgroup import Stopped
 from forkd.wsgi.connection import BUSY, IDLE, Connection
+from forkd.wsgi.handler import Handler
 from forkd.wsgi.listener import Listener
+from forkd.wsgi.options import Options
 from forkd.wsgi.outlet import Outlet
 from tests.waiting import until
 from tests.wsgi.client import Client, request
@@ -44,6 +50,23 @@ class Ends:
             sock.close()
         self._listener.close()
         self._given.close()
+
+
+class Interrupted:
+    """A thread's wait for a client, that is ended by something else."""
+
+    def wait(self, *_, **__) -> bool:
+        raise Stopped
+
+
+def handler_of(outlet):
+    """Return a handler, and the connections that it has closed."""
+    closed: list[Connection] = []
+    handler = Handler(lambda *_: [], Options(), Board(), None, None)
+    engine: Any = SimpleNamespace(loop=None, outlet=outlet)
+    intake: Any = SimpleNamespace(resume=None, connections=SimpleNamespace(close=closed.append))
+    handler.settle(engine, intake)
+    return handler, closed
 
 
 @pytest.fixture
@@ -182,6 +205,19 @@ def test_of_a_client_that_is_gone_nothing_stays(ends, outlet, slow):
     outlet.close()
     assert slow == []
     assert outlet.take(conn, stays=False) == b""
+
+
+def test_whatever_ends_the_wait_for_a_client_ends_the_connection(ends, outlet, slow):
+    conn, _ = ends.pair()
+    conn.engine = Interrupted()
+    fill(conn.sock)
+    outlet.open()
+    outlet.post(conn, ANSWER)
+    outlet.close()
+    handler, closed = handler_of(outlet)
+    with pytest.raises(Stopped):
+        handler.serve(slow.pop())
+    assert closed == [conn]
 
 
 def test_an_answer_is_there_before_the_application_closes_what_it_returned(served, client, engine):
