@@ -99,10 +99,11 @@ class NativeLoop(Loop):
         for fd, _ in self._epoll.poll(timeout):
             conn = self._connections.get(fd)
             if conn is not None:
-                if conn.state != BUSY:
-                    self._reception.readable(conn)
-                else:
+                held = self._outlet.holds(conn)
+                if conn.state == BUSY:
                     self._disarm(conn)
+                elif not held:
+                    self._reception.readable(conn)
             elif fd in self._listeners:
                 self._reception.acceptable(self._listeners[fd])
                 if fd in self._listeners:

@@ -75,22 +75,32 @@ class Outlet:
         with self._lock:
             return self._waiting.pop(conn, b"")
 
+    def holds(self, conn: Connection) -> bool:
+        """Return whether a response waits on a connection; to be asked before the connection's state is.
+
+        A loop's thread that has lost the loop may be at the end of a request still. What the client has not taken then
+        is left here for a moment, and nothing may be read from the connection before that has been handed over.
+        """
+        return conn in self._waiting
+
     def _send(self, conn: Connection) -> None:
         with self._lock:
-            data = self._waiting.get(conn, b"")
+            data = self._waiting.get(conn)
+            if data is None:  # another thread was faster
+                return
             try:
                 data = data[conn.sock.send(data) :]
             except BlockingIOError:
                 pass
             except OSError:  # its end is the next thing to be read
                 data = b""
-            if not data or conn.state == IDLE:
-                self._waiting.pop(conn, None)
-            else:  # its thread is at it still
+            if data and conn.state != IDLE:  # its thread is at it still
                 self._waiting[conn] = data
                 return
+            if data:
+                conn.rest = data
+                conn.deadline = math.inf
+                conn.state = BUSY
+            self._waiting.pop(conn, None)  # not sooner: see `holds`
         if data:
-            conn.rest = data
-            conn.state = BUSY
-            conn.deadline = math.inf
             self._hand_over(conn)

@@ -20,8 +20,10 @@ import pytest
 from forkd.scoreboard import Board
 from forkd.threadgroup import Stopped
 from forkd.wsgi.connection import BUSY, IDLE, Connection
+from forkd.wsgi.engine import Reception
 from forkd.wsgi.handler import Handler
 from forkd.wsgi.listener import Listener
+from forkd.wsgi.native_engine import NativeLoop
 from forkd.wsgi.options import Options
 from forkd.wsgi.outlet import Outlet
 from tests.waiting import until
@@ -67,6 +69,15 @@ def handler_of(outlet):
     intake: Any = SimpleNamespace(resume=None, connections=SimpleNamespace(close=closed.append))
     handler.settle(engine, intake)
     return handler, closed
+
+
+def loop_that_reads(readable, outlet):
+    """Return a loop of native threads that nobody runs."""
+    group: Any = SimpleNamespace(add_loop=lambda _: None)
+    crew: Any = SimpleNamespace(lane=None, open_lane=lambda _: None)
+    loop = NativeLoop(group, crew, outlet)
+    loop.start(Reception(lambda _: None, readable, lambda: None))
+    return loop
 
 
 @pytest.fixture
@@ -205,6 +216,30 @@ def test_of_a_client_that_is_gone_nothing_stays(ends, outlet, slow):
     outlet.close()
     assert slow == []
     assert outlet.take(conn, stays=False) == b""
+
+
+def test_a_request_is_not_read_before_what_is_left_of_the_last_response_is_handed_over(ends, slow):
+    thread = 1
+    outlet = Outlet(lambda: thread, threading.Lock(), slow.append)
+    read: list[Connection] = []
+    loop = loop_that_reads(read.append, outlet)
+    conn, client = ends.pair()
+    loop.watch(conn)
+    conn.state = BUSY
+    fill(conn.sock)
+    outlet.open()
+    outlet.post(conn, ANSWER)
+    assert outlet.take(conn, stays=True) == b"", "its thread does not know yet that it has lost the loop"
+    thread = 2
+    outlet.open()
+    outlet.flush()
+    conn.state = IDLE
+    client.send(request("/hello"))
+    loop._turn()
+    assert read == slow == []
+    outlet.flush()
+    loop._turn()
+    assert (read, slow, conn.rest) == ([], [conn], ANSWER)
 
 
 def test_whatever_ends_the_wait_for_a_client_ends_the_connection(ends, outlet, slow):
