@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import time
+from _socket import SHUT_RDWR  # as in listener.py
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from forkd.wsgi.connection import BUSY, IDLE
@@ -92,8 +94,10 @@ class Outlet:
                 data = data[conn.sock.send(data) :]
             except BlockingIOError:
                 pass
-            except OSError:  # its end is the next thing to be read
+            except OSError:
                 data = b""
+                with suppress(OSError):
+                    conn.sock.shutdown(SHUT_RDWR)  # so that its end is the next thing to be read, whatever it was
             if data and conn.state != IDLE:  # its thread is at it still
                 self._waiting[conn] = data
                 return

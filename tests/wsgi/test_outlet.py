@@ -218,6 +218,15 @@ def test_of_a_client_that_is_gone_nothing_stays(ends, outlet, slow):
     assert outlet.take(conn, stays=False) == b""
 
 
+def test_of_a_client_that_closed_half_of_it_the_end_is_read(ends, outlet):
+    conn, client = ends.pair()
+    client.shutdown(socket.SHUT_RD)
+    outlet.open()
+    outlet.post(conn, ANSWER)
+    outlet.close()
+    assert conn.sock.recv(1) == b""
+
+
 def test_a_request_is_not_read_before_what_is_left_of_the_last_response_is_handed_over(ends, slow):
     thread = 1
     outlet = Outlet(lambda: thread, threading.Lock(), slow.append)
