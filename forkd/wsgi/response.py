@@ -28,10 +28,10 @@ DISCARDED = 65536  # bytes of an unread body that are taken off a connection to 
 class Response:
     """Frames what an application answers; nothing is sent before its first byte of body is known (PEP 3333).
 
-    `begun`: bytes have been sent, so no other answer can be given. `code`: the status, once the kernel has it;
-    `sent`: bytes of the body that went to it. `keep_alive`: the connection may be used again after it. `truncated`: it
-    ended with fewer or more bytes than its Content-Length promised. `over`: nothing more may be sent, since the request
-    has ended, or all of that length has gone.
+    `begun`: bytes have been sent, so no other answer can be given. `code`: the status, once the kernel has it, or the
+    outlet; `sent`: bytes of the body that went there. `keep_alive`: the connection may be used again after it.
+    `truncated`: it ended with fewer or more bytes than its Content-Length promised. `over`: nothing more may be sent,
+    since the request has ended, or all of that length has gone.
     """
 
     __slots__ = (
