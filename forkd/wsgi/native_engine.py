@@ -54,7 +54,7 @@ class NativeLoop(Loop):
         """As in `Loop`."""
         self._reception = reception
         self._group.add_loop(self._run)
-        self._crew.open_lane(lambda: self._group.add_loop(self._run))
+        self._crew.open_lane(self._replace)
 
     def stop(self) -> None:
         """As in `Loop`."""
@@ -80,6 +80,11 @@ class NativeLoop(Loop):
         """As in `Loop`."""
         if self._listeners.pop(listener.fd, None) is not None:
             self._epoll.unregister(listener.fd)
+
+    def _replace(self) -> None:
+        """Have another thread go on; what waits leaves before that, since the system may have none to give."""
+        self._outlet.flush()
+        self._group.add_loop(self._run)
 
     def _run(self) -> None:
         self._outlet.open()

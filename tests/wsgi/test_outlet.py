@@ -13,7 +13,7 @@ from fcntl import ioctl
 from functools import partial
 from termios import FIONREAD
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,6 +28,9 @@ from forkd.wsgi.options import Options
 from forkd.wsgi.outlet import Outlet
 from tests.waiting import until
 from tests.wsgi.client import Client, request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -72,12 +75,13 @@ def handler_of(outlet):
 
 
 def loop_that_reads(readable, outlet):
-    """Return a loop of native threads that nobody runs."""
+    """Return a loop of native threads that nobody runs, and what is called when its thread is to be replaced."""
+    replaces: list[Callable[[], object]] = []
     group: Any = SimpleNamespace(add_loop=lambda _: None)
-    crew: Any = SimpleNamespace(lane=None, open_lane=lambda _: None)
+    crew: Any = SimpleNamespace(lane=None, open_lane=replaces.append)
     loop = NativeLoop(group, crew, outlet)
     loop.start(Reception(lambda _: None, readable, lambda: None))
-    return loop
+    return loop, replaces[0]
 
 
 @pytest.fixture
@@ -234,7 +238,7 @@ def test_a_request_is_not_read_before_what_is_left_of_the_last_response_is_hande
     thread = 1
     outlet = Outlet(lambda: thread, threading.Lock(), slow.append)
     read: list[Connection] = []
-    loop = loop_that_reads(read.append, outlet)
+    loop, _ = loop_that_reads(read.append, outlet)
     conn, client = ends.pair()
     loop.watch(conn)
     conn.state = BUSY
@@ -252,6 +256,15 @@ def test_a_request_is_not_read_before_what_is_left_of_the_last_response_is_hande
     outlet.flush()
     loop._turn()
     assert (read, slow, conn.rest) == ([], [conn], ANSWER)
+
+
+def test_what_waits_leaves_before_another_thread_is_found_for_the_loop(ends, outlet):
+    _, replace = loop_that_reads(None, outlet)
+    conn, client = ends.pair()
+    outlet.open()
+    outlet.post(conn, ANSWER)
+    replace()
+    assert client.recv(1000) == ANSWER
 
 
 def test_whatever_ends_the_wait_for_a_client_ends_the_connection(ends, outlet, slow):
