@@ -55,6 +55,11 @@ class Lane(Generic[T]):
         self._replace = replace
         self._group.add_loop(self._guard)
 
+    @property
+    def waiting(self) -> int:
+        """How many items wait; in the loop."""
+        return len(self._waiting)
+
     def admit(self, item: T) -> bool:
         """Take an item, if the lane is open; in the loop."""
         if not self._waiting and not self._open():

@@ -87,17 +87,23 @@ class NativeLoop(Loop):
         self._group.add_loop(self._run)
 
     def _run(self) -> None:
-        self._outlet.open()
         while not self._ended.is_set():
             try:
-                self._outlet.flush()
                 self._turn()
-                if not self._lane.serve():
-                    self._outlet.flush()
+                if not self._serve():
                     return  # it took so long that another thread goes on with the loop
             except Exception:  # noqa: BLE001 -- a mistake of ours must not cost all connections
                 _log.exception("the loop stumbled")
         self._stopped.set()
+
+    def _serve(self) -> bool:
+        """Serve who is in the lane, and send what is theirs after that; return whether the loop is this thread's."""
+        if self._lane.waiting > 1:
+            self._outlet.open()
+        try:
+            return self._lane.serve()
+        finally:
+            self._outlet.close()
 
     def _turn(self) -> None:
         timeout = -1.0 if self._sweep_at is None else max(0.0, self._sweep_at - time.monotonic())

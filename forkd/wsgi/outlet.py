@@ -49,8 +49,9 @@ class Outlet:
         self._owner = self._thread()
 
     def close(self) -> None:
-        """Have none wait from now on."""
-        self._owner = None
+        """Have none of the calling thread wait from now on."""
+        if self._owner == self._thread():
+            self._owner = None
         self.flush()
 
     def post(self, conn: Connection, response: bytes) -> bool:

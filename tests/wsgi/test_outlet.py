@@ -149,15 +149,34 @@ def test_what_is_posted_waits_for_the_end_of_the_turn(ends, outlet):
 
 
 def test_nothing_waits_outside_of_a_turn_or_in_another_thread(ends, slow):
-    threads = iter([1, 2, 1, 1])
-    outlet = Outlet(lambda: next(threads), threading.Lock(), slow.append)
+    thread = 1
+    outlet = Outlet(lambda: thread, threading.Lock(), slow.append)
     conn, client = ends.pair()
-    outlet.open()
     assert not outlet.post(conn, ANSWER)
+    outlet.open()
+    thread = 2
+    assert not outlet.post(conn, ANSWER)
+    thread = 1
     assert outlet.post(conn, ANSWER)
     outlet.close()
     assert client.recv(1000) == ANSWER
     assert not outlet.post(conn, ANSWER)
+
+
+def test_who_has_lost_the_loop_ends_no_turn_of_another(ends, slow):
+    thread = 1
+    outlet = Outlet(lambda: thread, threading.Lock(), slow.append)
+    conn, client = ends.pair()
+    outlet.open()
+    thread = 2
+    outlet.open()
+    thread = 1
+    outlet.close()
+    thread = 2
+    assert outlet.post(conn, ANSWER)
+    assert not has_come(client)
+    outlet.close()
+    assert client.recv(1000) == ANSWER
 
 
 def test_no_more_wait_than_a_few(ends, outlet):
