@@ -150,7 +150,7 @@ def test_a_reload_by_signal_does_what_the_user_may(forkd: Installed, concurrency
     assert forkd.workers() == pids
 
 
-@pytest.mark.skipif(user() is None, reason="only root has privileges to drop")
+@pytest.mark.skipif(user() is None, reason="no other user may be had who can run this interpreter")
 def test_a_reload_by_signal_says_what_the_user_may_not(public: Installed, authority: Authority) -> None:
     tls = put(public, authority.issue("mine"))
     public.configure({"web": public.web(tls=tls, reload="signal", user=user())})
