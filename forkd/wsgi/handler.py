@@ -16,6 +16,7 @@ from forkd.wsgi.body import body_of
 from forkd.wsgi.causes import causes
 from forkd.wsgi.client_socket import ClientSocket
 from forkd.wsgi.fields import CLOCK
+from forkd.wsgi.origin import Origin
 from forkd.wsgi.refusal import BodyRefused, ClientGone, page, text
 from forkd.wsgi.response import DISCARDED, Response
 from forkd.wsgi.upgrade import Upgrade
@@ -62,6 +63,7 @@ class Handler:
 
     def settle(self, engine: Engine, intake: Intake) -> None:
         """Take the parts that it gives connections back to; before the first request."""
+        self._origin = Origin()
         self._loop = engine.loop
         self._outlet = engine.outlet
         self._resume = intake.resume
@@ -79,7 +81,7 @@ class Handler:
         row = (self._unseen if conn.private else self._board).row()
         row.started()
         overruns = self._overruns
-        number = 0 if overruns is None else overruns.begin(_name(request))
+        number = 0 if overruns is None else overruns.begin(request.name)
         upgrade = self._offer(conn, request, response, number) if request.upgrades and body.finished else None
         began = time.monotonic()
         ending, failed = _CUT, True
@@ -148,6 +150,7 @@ class Handler:
         """Return what becomes of the connection, and whether the application failed."""
         try:
             result = self._app(request.environ, response.start)
+            self._origin.hold(request)
             try:
                 response.send(result)
             finally:
@@ -157,9 +160,10 @@ class Handler:
         except (Stopped, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 -- eventlet.Timeout is one, and sys.exit() must not end a worker
+            self._origin.hold(request, error)
             return self._explain(conn, request, response, error)
         if response.truncated:
-            _log.error("%s: the body differs in length from its Content-Length", _name(request))
+            _log.error("%s: the body differs in length from its Content-Length", request.name)
             return _CUT, True
         body = response.body
         keep = response.keep_alive and (body.finished or body.discard(DISCARDED))
@@ -171,15 +175,15 @@ class Handler:
         """Tell the client, as far as that is possible, and the log that a request has failed."""
         refusal = response.body.failure
         if (gone := _lost_client(error)) is not None:
-            _log.debug("%s: the client is gone", _name(request))
+            _log.debug("%s: the client is gone", request.name)
             response.sent = max(0, response.sent - gone.unsent)
             return _CUT, False
         if conn.upgraded is not None and conn.upgraded.caused(error):
             return _CLOSE, False
         if not isinstance(refusal, BodyRefused):
-            _log.error("%s failed", _name(request), exc_info=error)
+            _log.error("%s failed", request.name, exc_info=error)
         else:
-            _log.info("%s refused: %s", _name(request), refusal)
+            _log.info("%s refused: %s", request.name, refusal)
         if response.begun or conn.gone or conn.upgraded is not None:
             return _CUT, True
         status = refusal.status if isinstance(refusal, BodyRefused) else 500
@@ -224,7 +228,3 @@ def _is_quiet(conn: Connection) -> bool:
         return not conn.sock.recv(1)
     except OSError:  # mostly that there is nothing to read
         return True
-
-
-def _name(request: Request) -> str:
-    return f"{request.method} {request.line.environ['RAW_URI']}"  # its own environ is the application's

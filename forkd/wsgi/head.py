@@ -58,6 +58,11 @@ class Request:
         self.expects = False  # "100 Continue" before it sends the body
         self.upgrades = False  # it asks for another protocol on its connection
 
+    @property
+    def name(self) -> str:
+        """What a log calls it."""
+        return f"{self.method} {self.line.environ['RAW_URI']}"  # its own environ is the application's
+
 
 class HeadParser:
     """Parses one whole head after another, for one thread.

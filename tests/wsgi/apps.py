@@ -169,6 +169,21 @@ def fail_exit(environ, start):
     sys.exit("out")
 
 
+def fork(environ, start):
+    """Answer with what became of a new process, in which this ends as /fork/HOW says."""
+    how = argument(environ)
+    pid = os.fork()
+    if pid:
+        start("200 OK", TEXT)
+        return [str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode()]
+    if how == "fail":
+        raise RuntimeError("in the new process")
+    if how.startswith("exit"):
+        sys.exit({"exit": None, "exit-3": 3, "exit-with-words": "words"}[how])
+    start("200 OK", TEXT)
+    return [b"answered twice"]
+
+
 def exc_info(environ, start):
     start("200 OK", [*TEXT, ("X-First", "1")])
     try:
@@ -314,6 +329,7 @@ VIEWS = {
     "exc-info-late": exc_info_late,
     "fail": fail,
     "fail-exit": fail_exit,
+    "fork": fork,
     "busy": busy,
     "fail-late": fail_late,
     "fail-started": fail_started,

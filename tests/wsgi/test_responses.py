@@ -122,6 +122,16 @@ def test_files(client):
     assert answer.headers["content-length"] == str(len(answer.body))
 
 
+@pytest.mark.parametrize(
+    ("how", "status"), [("return", 1), ("fail", 1), ("exit", 0), ("exit-3", 3), ("exit-with-words", 1)]
+)
+def test_a_process_that_the_application_forks_answers_nobody(served, client, how, status):
+    assert client.get(f"/fork/{how}").body == str(status).encode()
+    assert client.get("/hello").body == b"Hello, world!"
+    if how in ("return", "fail"):
+        served.logged(f"GET /fork/{how} came back in a process that it forked, which ends")
+
+
 @pytest.mark.parametrize("path", ["/fail", "/fail-started", "/fail-exit", "/start-twice", "/never-start"])
 def test_an_error_before_the_first_byte_is_a_plain_500(client, served, path):
     client.send(request(path))
