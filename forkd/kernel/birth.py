@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from forkd import bounds, channel, interpreter, process, secret_files, tls_files
@@ -32,6 +33,8 @@ _NOT_INHERITED = (
 def become_zygote(spec: ServiceSpec, lower: Channel, runtime_dir: str) -> int:
     """Become a zygote, `lower` being its end of the channel; when that fails say why on it and return an exit code."""
     try:
+        if sys.version_info >= (3, 12):
+            sys.deactivate_stack_trampoline()  # which writes to a file for perf, that is the channel's descriptor soon
         os.setsid()
         os.dup2(lower.fileno(), ZYGOTE_CHANNEL)
         os.set_inheritable(ZYGOTE_CHANNEL, True)

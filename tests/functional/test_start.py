@@ -10,6 +10,7 @@ import pwd
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -156,6 +157,22 @@ def test_privileges_are_dropped_before_the_code_is_imported(public: Installed) -
     public.start()
     uid, gid = pwd.getpwnam(user).pw_uid, grp.getgrnam("nogroup").gr_gid
     assert public.get() == f"{uid} {gid} {uid} {0o027}"
+
+
+def test_a_start_with_support_for_perf_serves(forkd: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPERFSUPPORT", "1")  # by which each process of Python 3.12 and later writes a file
+    there = pathlib.Path("/tmp")
+    before = set(there.glob("perf-*.map"))
+    forkd.configure({"web": forkd.web()})
+    try:
+        forkd.start()
+        assert forkd.get().startswith("one ")
+        assert (there / f"perf-{forkd.workers()[0]}.map").exists() == (sys.version_info >= (3, 12))
+        forkd.signal(signal.SIGTERM)
+        assert forkd.wait() == 0
+    finally:
+        for file in set(there.glob("perf-*.map")) - before:
+            file.unlink()
 
 
 @pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-"])
