@@ -32,9 +32,8 @@ class Origin:
         """End any other process, with the status that `SystemExit` has for it: it must answer nobody a second time."""
         if _forks == self._forks:
             return
-        code = 1
-        if isinstance(error, SystemExit):
-            code = 0 if error.code is None else error.code & 0xFF if isinstance(error.code, int) else 1
-        else:
+        if not isinstance(error, SystemExit):
             _log.error("%s came back in a process that it forked, which ends", request.name, exc_info=error)
-        os._exit(code)
+            os._exit(1)
+        code = error.code or 0
+        os._exit(code & 0xFF if isinstance(code, int) else 1)
