@@ -38,6 +38,15 @@ class Holding:
         self._held.clear()
 
 
+def borrow(callers, client, worker):
+    """Have a worker's connection get further ones, and return it with one of them, as a caller borrows it."""
+    holding = Holding(callers, client, worker)
+    holding.add(10)
+    holding.end()
+    (pooled,) = connections(client)
+    return pooled, pooled._free.pop()
+
+
 @pytest.fixture
 def many():
     with concurrent.futures.ThreadPoolExecutor(40) as callers:
@@ -185,11 +194,7 @@ def test_a_worker_with_half_of_its_room_taken_has_no_further_ones(local, many):
 def test_what_is_given_back_to_a_worker_that_has_gone_meanwhile_is_closed(local, many):
     worker, client = local.worker(threads=40), local.client()
     before = open_sockets()
-    holding = Holding(many, client, worker)
-    holding.add(10)
-    holding.end()
-    (pooled,) = connections(client)
-    borrowed = pooled._free.pop()
+    pooled, borrowed = borrow(many, client, worker)
     client.close()
     assert open_sockets() == before
     pooled.take_back(borrowed)
@@ -244,11 +249,7 @@ def test_an_idempotent_call_is_not_lost_with_a_worker_whose_connections_end_one_
 def test_who_has_lost_a_further_one_has_no_other_to_its_worker(local, many):
     worker, client = local.worker(threads=40), local.client()
     before = open_sockets()
-    holding = Holding(many, client, worker)
-    holding.add(10)
-    holding.end()
-    (pooled,) = connections(client)
-    borrowed = pooled._free.pop()
+    pooled, borrowed = borrow(many, client, worker)
     borrowed.lose("the worker is gone")
     pooled.take_back(borrowed)
     assert not pooled.usable
