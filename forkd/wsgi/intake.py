@@ -49,6 +49,7 @@ class Intake:
         self.proxies = Proxies(options.forwarded_allow_ips)
         self._access_log = access_log
         self._engine = engine
+        self._submit = engine.crew.submit
         self._header_timeout = options.header_timeout or math.inf
         self._header_limit = options.header_limit
         self._options = options
@@ -80,6 +81,8 @@ class Intake:
         elif conn.upgraded is not None:
             conn.deadline = math.inf
             conn.upgraded.end_input()
+        elif self._engine.outlet.holds(conn):
+            return
         # A request may have come just now, while the loop was at something else.
         elif conn.state in (IDLE, PREFACE) and self.readable(conn):
             if conn.state in (IDLE, PREFACE):
@@ -190,7 +193,7 @@ class Intake:
         conn.state = BUSY
         # A health check goes first: that many wait makes no worker unhealthy. Another protocol is likely to take long.
         slow = conn.private or request.upgrades
-        self._engine.crew.submit(conn, urgent=conn.private, slow=slow)
+        self._submit(conn, urgent=conn.private, slow=slow)
         return False
 
     def _believes(self, conn: Connection) -> bool:

@@ -12,6 +12,8 @@ from _socket import SHUT_RDWR  # as in listener.py
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from forkd.wsgi import burst
+from forkd.wsgi.burst import Burst
 from forkd.wsgi.connection import BUSY, IDLE
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
     from forkd.wsgi.connection import Connection
 
-_MOST = 32  # responses
+_MOST = burst.MOST  # responses
+_FEW = 3  # are sent as quickly one by one
 _LONGEST = 0.002  # seconds until they leave, as soon as a request is over
 
 
@@ -43,6 +46,7 @@ class Outlet:
         self._owner: int | None = None
         self._waiting: dict[Connection, bytes] = {}
         self._since = 0.0
+        self._burst: Burst | None = None  # of the process that serves, which may not be the one that has made this
 
     def open(self) -> None:
         """Have the responses of the calling thread wait from now on."""
@@ -68,6 +72,8 @@ class Outlet:
 
     def flush(self) -> None:
         """Send what waits, as far as the clients take it at once."""
+        if len(self._waiting) > _FEW:
+            self._send_together()
         for conn in list(self._waiting):
             self._send(conn)
 
@@ -85,6 +91,21 @@ class Outlet:
         is left here for a moment, and nothing may be read from the connection before that has been handed over.
         """
         return conn in self._waiting
+
+    def _send_together(self) -> None:
+        """Send as much of it as may go by one system call; what is left, or has failed, is for `_send`."""
+        if self._burst is None:
+            self._burst = Burst()
+        with self._lock:
+            waiting = list(self._waiting.items())
+            # Not by `conn.fd`, which may be somebody else's once this one is closed.
+            outcomes = self._burst.send([(conn.sock.fileno(), data) for conn, data in waiting])
+            for at, sent in outcomes.items():
+                conn, data = waiting[at]
+                if sent == len(data):
+                    del self._waiting[conn]
+                elif sent > 0:
+                    self._waiting[conn] = data[sent:]
 
     def _send(self, conn: Connection) -> None:
         with self._lock:

@@ -149,6 +149,7 @@ class Server(BaseServer):
 
         def cut() -> None:
             self._entrance.close(accept=False)
+            engine.outlet.flush()  # nothing may be closed that is about to be written to
             self._connections.cut()
             self._empty.set()
             done.set()

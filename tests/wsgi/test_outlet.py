@@ -97,10 +97,11 @@ def slow():
     return []
 
 
-@pytest.fixture
-def outlet(slow, monkeypatch):
+@pytest.fixture(params=[math.inf, 0], ids=["one by one", "together"])
+def outlet(slow, monkeypatch, request):
     """Return one where no response leaves because this machine is busy with others."""
     monkeypatch.setattr("forkd.wsgi.outlet._LONGEST", math.inf)
+    monkeypatch.setattr("forkd.wsgi.outlet._FEW", request.param)
     return Outlet(lambda: 0, threading.Lock(), slow.append)
 
 
@@ -338,6 +339,34 @@ def test_who_does_not_read_gets_all_of_what_was_asked_for(serve, tmp_path):
         assert asked < 100
         assert [client.answer().body for _ in range(asked)] == [b"x" * 30000] * asked
         assert client.get("/hello").body == b"Hello, world!"
+
+
+def test_whoever_gets_the_descriptor_of_a_connection_that_is_closed_gets_none_of_its_response(ends, outlet):
+    (gone, _), (conn, client) = ends.pair(), ends.pair()
+    outlet.open()
+    outlet.post(gone, ANSWER)
+    outlet.post(conn, ANSWER)
+    gone.sock.close()
+    one, other = socket.socketpair()
+    with one, other:
+        assert gone.fd in (one.fileno(), other.fileno())
+        outlet.close()
+        assert not has_come(one)
+        assert not has_come(other)
+    assert client.recv(1000) == ANSWER
+
+
+def test_one_whose_client_is_slow_or_gone_holds_up_no_other(ends, outlet, slow):
+    pairs = [ends.pair() for _ in range(12)]
+    before = fill(pairs[3][0].sock)
+    pairs[7][1].close()
+    outlet.open()
+    for conn, _ in pairs:
+        outlet.post(conn, ANSWER)
+    outlet.close()
+    assert [client.recv(1000) for at, (_, client) in enumerate(pairs) if at not in (3, 7)] == [ANSWER] * 10
+    assert slow == [pairs[3][0]]
+    assert exactly(pairs[3][1], before) == b"x" * before
 
 
 def test_what_is_left_of_responses_leaves_as_soon_as_their_clients_read(serve, tmp_path):
