@@ -46,15 +46,19 @@ class GreenCrew(Crew[T]):
         return len(self._queue)
 
     def submit(self, item: T, *, urgent: bool = False, slow: bool = False) -> bool:
-        """As in `Crew`; it is served when the hub's callback that submits it calls `serve`, or else soon."""
+        """As in `Crew`; it is served by the hub's callback that has begun to `gather`, or else soon."""
         del slow  # nobody is held up
         if self._most_waiting is not None and not self._has_place(self._most_waiting):
             return False
         (self._queue.appendleft if urgent else self._queue.append)(item)
-        if not self._called and greenlet.getcurrent() is not self._hub.greenlet:
+        if not self._called:
             self._called = True
             self._hub.schedule_call_global(0, self.serve)
         return True
+
+    def gather(self) -> None:
+        """Begin a turn of the hub, at whose end all that comes is served: a callback that does so calls `serve` too."""
+        self._called = True
 
     def serve(self) -> None:
         """Have all items served, as far as there are threads for them; in the hub, at the end of a turn."""
@@ -138,8 +142,11 @@ class GreenReader(Reader):
 
     def _on_readable(self, _: int) -> None:
         try:
-            self._call(fd for fd, _events in self._epoll.poll(0, _BATCH))
-            self._crew.serve()
+            self._crew.gather()
+            try:
+                self._call(fd for fd, _events in self._epoll.poll(0, _BATCH))
+            finally:
+                self._crew.serve()
         except Exception:  # noqa: BLE001 -- a mistake of ours must not cost everybody: the hub would drop the entry
             _log.exception("the loop stumbled")
 

@@ -106,11 +106,14 @@ class GreenLoop(Loop):
 
     def _turn(self, fn: Callable[..., object], *args: object) -> None:
         """Make a call, and have the requests served that have come of it."""
-        fn(*args)
-        if self._crew.waiting > 1 and self._gate.is_open():
-            _serve_together(self._crew, self._outlet, self._gate)
-        else:
-            self._crew.serve()
+        self._crew.gather()
+        try:
+            fn(*args)
+        finally:
+            if self._crew.waiting > 1 and self._gate.is_open():
+                _serve_together(self._crew, self._outlet, self._gate)
+            else:
+                self._crew.serve()
 
     def _on_acceptable(self, fd: int) -> None:
         listener = self._listeners.get(fd)
@@ -129,12 +132,13 @@ class GreenLoop(Loop):
             _log.exception("the loop stumbled")
 
     def _look(self) -> None:
+        readable = self._reception.readable
         for fd, _ in self._epoll.poll(0, _BATCH):
             conn = self._connections.get(fd)
             if conn is None:
                 continue
             if conn.state != BUSY:
-                self._reception.readable(conn)
+                readable(conn)
             elif fd in self.readers:
                 wake(self.readers, fd)
             else:
@@ -199,7 +203,7 @@ def wake(waiters: dict[int, Any], fd: int) -> None:
 def create(group: ThreadGroup, serve: Callable[[Connection], None]) -> Engine:
     """Return an engine whose threads come from `group`."""
     crew = GreenCrew(group, serve)
-    outlet = Outlet(lambda: 0, nullcontext(), crew.submit)
+    outlet = Outlet(int, nullcontext(), crew.submit)  # int() is 0: all green threads are one
     loop = GreenLoop(crew, outlet)
     return Engine(loop, crew, GreenWaiter(loop), outlet, group.try_thread)
 

@@ -35,15 +35,16 @@ class Clock:
     """Date and Server as they are sent, made once in a second."""
 
     def __init__(self) -> None:
-        self._second = 0
+        self._since = self._until = 0.0
         self._block = b""
 
     def block(self, *, dated: bool = False, named: bool = False) -> bytes:
         """Return the fields that the application has not given itself."""
-        now = int(time.time())
-        if now != self._second:
-            self._block = f"Date: {formatdate(now, usegmt=True)}\r\nServer: forkd\r\n".encode()
-            self._second = now
+        now = time.time()
+        if not self._since <= now < self._until:
+            self._since = now // 1
+            self._until = self._since + 1
+            self._block = f"Date: {formatdate(self._since, usegmt=True)}\r\nServer: forkd\r\n".encode()
         if not (dated or named):
             return self._block
         date, server, _ = self._block.split(b"\r\n")

@@ -107,6 +107,7 @@ class NativeLoop(Loop):
 
     def _turn(self) -> None:
         timeout = -1.0 if self._sweep_at is None else max(0.0, self._sweep_at - time.monotonic())
+        readable = self._reception.readable
         for fd, _ in self._epoll.poll(timeout):
             conn = self._connections.get(fd)
             if conn is not None:
@@ -114,7 +115,7 @@ class NativeLoop(Loop):
                 if conn.state == BUSY:
                     self._disarm(conn)
                 elif not held:
-                    self._reception.readable(conn)
+                    readable(conn)
             elif fd in self._listeners:
                 self._reception.acceptable(self._listeners[fd])
                 if fd in self._listeners:

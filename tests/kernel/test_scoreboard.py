@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -95,6 +97,31 @@ def test_threads_without_a_row_share_one():
         thread.join()
     rows = board._words[8 : 8 + 126 * 4].tolist()
     assert [sum(rows[word::4]) for word in range(4)] == [200, 200, 200, 100 * 10**9]
+
+
+_PATCHED = """
+import eventlet
+eventlet.monkey_patch()
+import os, threading
+from forkd.scoreboard import Board, Reader, create
+fd = create(8)
+reader, board = Reader(os.dup(fd)), Board(fd)
+def work():
+    row = board.row()
+    row.started()
+    eventlet.sleep(0)
+    row.finished(0.001, False)
+for _ in range(3):
+    pool = [eventlet.spawn(work) for _ in range(300)]
+    for thread in pool:
+        thread.wait()
+assert reader.read()[1:4] == (900, 0, 0), reader.read()
+"""
+
+
+def test_counts_add_up_where_eventlet_was_there_first():
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _PATCHED]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60).stderr == ""
 
 
 def test_whoever_counts_a_request_as_done_is_told():
