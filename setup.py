@@ -15,6 +15,37 @@ def version() -> str:
     return found[1]
 
 
+# The modules that each request passes: what is called less often gains nothing. Errors stand elsewhere, such as in
+# forkd/wsgi/refusal.py: mypyc cannot compile a class that is derived from a built-in one.
+COMPILED = [
+    "forkd/crews/crew.py",
+    "forkd/crews/gate.py",
+    "forkd/crews/green.py",
+    "forkd/crews/lane.py",
+    "forkd/crews/native.py",
+    "forkd/overruns.py",
+    "forkd/scoreboard.py",
+    "forkd/wsgi/body.py",
+    "forkd/wsgi/causes.py",
+    "forkd/wsgi/connection.py",
+    "forkd/wsgi/connections.py",
+    "forkd/wsgi/engine.py",
+    "forkd/wsgi/eventlet_engine.py",
+    "forkd/wsgi/fields.py",
+    "forkd/wsgi/forwarded.py",
+    "forkd/wsgi/handler.py",
+    "forkd/wsgi/head.py",
+    "forkd/wsgi/intake.py",
+    "forkd/wsgi/known.py",
+    "forkd/wsgi/names.py",
+    "forkd/wsgi/native_engine.py",
+    "forkd/wsgi/origin.py",
+    "forkd/wsgi/outlet.py",
+    "forkd/wsgi/response.py",
+    "forkd/wsgi/target.py",
+    "forkd/wsgi/wrapper.py",
+]
+
 EXTRAS = {
     "amqp": ["kombu>=5.4"],  # RPC over RabbitMQ
     "postgresql": ["psycopg[binary]>=3.2"],  # tasks that run once per cluster: this one or the next

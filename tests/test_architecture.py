@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests import compiled
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -354,6 +356,26 @@ def test_the_map_shows_every_module_and_no_other():
         re.findall(r"^\| `([\w/]+\.py)` \| .+ \|$", (ROOT / "forkd/README.md").read_text("utf-8"), re.MULTILINE)
     )
     assert shown == {str(path.relative_to(ROOT / "forkd")) for path in SOURCES}
+
+
+# --- what is compiled ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", compiled.SOURCES)
+def test_a_compiled_module_calls_nothing_within_the_bounds_of_a_slice(path):
+    bounds = [
+        bound
+        for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8")))
+        if isinstance(node, ast.Slice)
+        for bound in (node.lower, node.upper, node.step)
+        if bound is not None
+    ]
+    found = [
+        f"{path}:{bound.lineno}: {ast.unparse(bound)}"
+        for bound in bounds
+        if any(isinstance(node, ast.Call | ast.NamedExpr | ast.Yield | ast.Await) for node in ast.walk(bound))
+    ]
+    assert not found, "mypyc may evaluate a bound twice, and `rest[send(rest) :]` would send twice: name it before"
 
 
 def test_tests_wait_in_one_place_only():

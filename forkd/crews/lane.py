@@ -45,7 +45,7 @@ class Lane(Generic[T]):
         self._waiting: deque[T] = deque()
         self._term = 0  # a thread of the loop is its thread as long as this is what it was when it began to serve
         self._serving = False
-        self._thread = 0  # the one that serves, as the kernel calls it
+        self._native_id = 0  # of the thread that serves, as the kernel has it
         self._progress = 0
         self._bell = group.event()  # which the guard waits for when there is nothing to guard
         self._gate = Gate()
@@ -72,7 +72,7 @@ class Lane(Generic[T]):
         """Serve who waits; return whether the calling thread is the loop's still."""
         if not self._waiting:
             return True
-        self._thread = threading.get_native_id()
+        self._native_id = threading.get_native_id()
         term, count, before = self._term, 0, getrusage(RUSAGE_THREAD)
         self._occupy(1)
         try:
@@ -132,7 +132,7 @@ class Lane(Generic[T]):
         """
         first = None
         while self._is_at(seen):
-            now = _ticks(self._thread)
+            now = _ticks(self._native_id)
             first = first or now
             self._group.sleep(_GRACE)
             if now is None or first is None or now - first > 1:  # it may have been in the midst of a tick

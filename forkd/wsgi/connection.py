@@ -185,7 +185,8 @@ class Connection:
         while rest:
             self.await_room(len(rest))
             try:
-                rest = rest[self.sock.send(rest) :]
+                sent = self.sock.send(rest)
+                rest = rest[sent:]
             except BlockingIOError:
                 continue
             except OSError as error:

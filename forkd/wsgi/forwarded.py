@@ -43,7 +43,7 @@ class Proxies:
         """Take addresses, networks, `unix` and `*`; raise `ForkdError` for anything else."""
         names = set(allowed)
         self._all = "*" in names
-        self._unix = "unix" in names
+        self._lists_unix = "unix" in names
         self._networks = [_network(name) for name in names - {"*", "unix"}]
         self._remembered = lru_cache(_KEPT)(self._find_client)
 
@@ -81,7 +81,7 @@ class Proxies:
         return client
 
     def _lists(self, number: IPv4Address | IPv6Address | None) -> bool:
-        return self._unix if number is None else any(number in network for network in self._networks)
+        return self._lists_unix if number is None else any(number in network for network in self._networks)
 
 
 def _network(name: str) -> IPv4Network | IPv6Network:

@@ -145,7 +145,7 @@ class HeadParser:
         text = value.strip(" \t")
         if key == "HTTP_HOST":
             target.check_host(text)
-        elif key == "HTTP_TRANSFER_ENCODING" and "\t" in value[value.find(text) + len(text) :]:
+        elif key == "HTTP_TRANSFER_ENCODING" and "\t" in value.lstrip(" \t").removeprefix(text):
             raise Refused(400, "a tab behind Transfer-Encoding, which some take for a part of it")
         if key is not None and key not in _SECRET:
             keep(self._fields, line, len(line), (key, text))

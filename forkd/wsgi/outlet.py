@@ -40,7 +40,7 @@ class Outlet:
 
         `lock` is held for a system call that does not wait.
         """
-        self._thread = thread
+        self._calling_thread = thread
         self._lock = lock
         self._hand_over = hand_over
         self._owner: int | None = None
@@ -50,17 +50,17 @@ class Outlet:
 
     def open(self) -> None:
         """Have the responses of the calling thread wait from now on."""
-        self._owner = self._thread()
+        self._owner = self._calling_thread()
 
     def close(self) -> None:
         """Have none of the calling thread wait from now on."""
-        if self._owner == self._thread():
+        if self._owner == self._calling_thread():
             self._owner = None
         self.flush()
 
     def post(self, conn: Connection, response: bytes) -> bool:
         """Take a response that is whole; return False where it may not wait."""
-        if self._owner != self._thread():
+        if self._owner != self._calling_thread():
             return False
         now = time.monotonic()
         if not self._waiting:
@@ -79,7 +79,7 @@ class Outlet:
 
     def take(self, conn: Connection, *, stays: bool) -> bytes:
         """Return a response that waits, for the calling thread to send it; nothing where it `stays` and can wait."""
-        if conn not in self._waiting or (stays and self._owner == self._thread()):
+        if conn not in self._waiting or (stays and self._owner == self._calling_thread()):
             return b""
         with self._lock:
             return self._waiting.pop(conn, b"")
@@ -113,7 +113,8 @@ class Outlet:
             if data is None:  # another thread was faster
                 return
             try:
-                data = data[conn.sock.send(data) :]
+                sent = conn.sock.send(data)
+                data = data[sent:]
             except BlockingIOError:
                 pass
             except OSError:
