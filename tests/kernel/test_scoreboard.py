@@ -120,8 +120,7 @@ assert reader.read()[1:4] == (900, 0, 0), reader.read()
 
 
 def test_counts_add_up_where_eventlet_was_there_first():
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _PATCHED]
-    assert subprocess.run(command, capture_output=True, text=True, timeout=60).stderr == ""
+    subprocess.run([sys.executable, "-c", _PATCHED], check=True, timeout=60)
 
 
 def test_whoever_counts_a_request_as_done_is_told():
