@@ -97,7 +97,7 @@ class Outlet:
         if self._burst is None:
             self._burst = Burst()
         with self._lock:
-            waiting = list(self._waiting.items())
+            waiting = list(self._waiting.copy().items())  # at once: another thread may post meanwhile
             # Not by `conn.fd`, which may be somebody else's once this one is closed.
             outcomes = self._burst.send([(conn.sock.fileno(), data) for conn, data in waiting])
             for at, sent in outcomes.items():
