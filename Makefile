@@ -8,6 +8,7 @@ SECONDS ?= 60
 SEED    ?=
 CONFIG  ?= conf/services.yaml
 ARGS    ?=
+TESTS   ?= tests/wsgi tests/crews tests/kernel/test_scoreboard.py
 # The other releases of Python that forkd supports, as far as they are on this machine.
 PYTHONS ?= $(foreach release,3.11 3.12 3.13,$(firstword $(wildcard \
     /usr/bin/python$(release) /usr/local/bin/python$(release) $(HOME)/.pyenv/versions/$(release).*/bin/python3)))
@@ -20,7 +21,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # "compat" is a plain path in a .pth file: the default hook would be imported by every process, the launcher included.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: help run test test-versions check format simulate chaos traffic fuzz coverage bench schema system-packages clean
+# A copy of the package with its compiled modules beside their sources, for the interpreter of this environment.
+COMPILED := build/compiled$(patsubst .venv%,%,$(notdir $(VENV)))
+
+.PHONY: help run test test-versions test-compiled check format simulate chaos traffic fuzz coverage bench schema wheel \
+    compiled system-packages clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -39,6 +44,12 @@ test-versions: ## run it with each supported release of Python on this machine
 	    echo "Python $$release: $$python"; \
 	    $(MAKE) --no-print-directory test PYTHON=$$python VENV=$(VENV)-$$release; \
 	done
+
+test-compiled: compiled ## run the tests of what a request passes with those modules compiled (TESTS="…" ARGS="…")
+	rm -rf $(COMPILED)/tests $(COMPILED)/conf $(COMPILED)/docs
+	cp -r tests conf docs setup.py pyproject.toml $(COMPILED)
+	cd $(COMPILED) && PYTHONPATH=$(abspath $(COMPILED)) $(abspath $(BIN))/python -m tests.compiled
+	cd $(COMPILED) && PYTHONPATH=$(abspath $(COMPILED)) $(abspath $(BIN))/python -m pytest --numprocesses logical $(TESTS) $(ARGS)
 
 check: $(VENV)/developer ## lint, format, types, architecture
 	$(BIN)/ruff check .
@@ -70,11 +81,18 @@ coverage: $(VENV)/developer ## prove that the tests of the core reach each of it
 bench: $(VENV)/bench ## measure forkd beside its peers and print the figures (ARGS="respawn status")
 	$(BIN)/python -m bench $(ARGS)
 
+wheel: $(VENV)/developer ## build a compiled wheel for this Python and this platform into dist/
+	rm -rf build/lib.*
+	FORKD_COMPILE=1 $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+compiled: $(COMPILED)/stamp
+
 system-packages: ## as root on Debian: install what the tests need beyond Python: systemd, servers, a browser
-	@.ci/system-packages tests
+	@PYTHON=$(PYTHON) .ci/system-packages tests
 
 clean: ## remove the virtual environment and everything built
 	rm -rf $(VENV) $(VENV)-3.* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find forkd -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp per depth of installation; each is made anew when what it was made from changes.
@@ -90,6 +108,11 @@ $(VENV)/installed: setup.py pyproject.toml | $(BIN)/python
 $(VENV)/developer: setup.py pyproject.toml | $(BIN)/python
 	$(INSTALL) $(EDITABLE) '.[dev]'
 	@touch $@ $(VENV)/installed
+
+$(COMPILED)/stamp: setup.py pyproject.toml $(shell find forkd -name '*.py') | $(VENV)/developer
+	rm -rf $(COMPILED) build/lib.*
+	FORKD_COMPILE=1 $(INSTALL) --no-deps --no-build-isolation --target $(COMPILED) .
+	@touch $@
 
 $(VENV)/bench: setup.py pyproject.toml | $(BIN)/python
 	@PYTHON=$(BIN)/python .ci/system-packages bench

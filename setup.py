@@ -1,9 +1,16 @@
-"""How forkd is built and what it needs; what its tools are told stands in pyproject.toml."""
+"""How forkd is built and what it needs; what its tools are told stands in pyproject.toml.
 
+With FORKD_COMPILE=1 in the environment, mypyc compiles a part of it: that needs a C compiler and Python's headers.
+"""
+
+import os
 import pathlib
 import re
+import sys
+from importlib import metadata
 
-from setuptools import find_packages, setup
+from setuptools import Distribution, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 HERE = pathlib.Path(__file__).parent
 
@@ -14,6 +21,9 @@ def version() -> str:
     assert found, "forkd/__init__.py names no version"  # noqa: S101 -- a broken tree must not build
     return found[1]
 
+
+COMPILE = os.environ.get("FORKD_COMPILE", "0") not in ("", "0")
+MYPY = "mypy==2.4.1"  # exact: `make check` must say the same to everyone, and what it compiles is tested
 
 # The modules that each request passes: what is called less often gains nothing. Errors stand elsewhere, such as in
 # forkd/wsgi/refusal.py: mypyc cannot compile a class that is derived from a built-in one.
@@ -45,6 +55,55 @@ COMPILED = [
     "forkd/wsgi/target.py",
     "forkd/wsgi/wrapper.py",
 ]
+
+
+class CompiledDistribution(Distribution):  # type: ignore[misc]  # setuptools ships no types
+    """One that has extensions, which is asked before mypyc has said which C files they are made of."""
+
+    def has_ext_modules(self) -> bool:
+        """Return True, so that the wheel is one of this platform, and `Compile` runs."""
+        return True
+
+
+class Compile(build_ext):  # type: ignore[misc]  # as above
+    """Compiles what COMPILED lists into `forkd/compiled__mypyc`, and for each module a small extension that loads it.
+
+    mypyc sees nothing of what is installed, so that it makes the same of it everywhere.
+    """
+
+    def finalize_options(self) -> None:
+        """Write the C files, and name them."""
+        found = _installed("mypy")
+        if f"mypy=={found}" != MYPY:
+            sys.exit(f"FORKD_COMPILE needs {MYPY} here, or a build with isolation; found: {found or 'none'}")
+        from mypyc.build import mypycify  # lazy: only here is it needed, and said to be
+
+        self.set_undefined_options("build", ("build_temp", "build_temp"))
+        options = ["--config-file=", "--no-site-packages", "--ignore-missing-imports"]
+        self.distribution.ext_modules = mypycify(
+            [*options, f"--cache-dir={self.build_temp}/mypy", *COMPILED],
+            debug_level="0",
+            group_name="forkd.compiled",
+            target_dir=self.build_temp,
+        )
+        super().finalize_options()
+
+    def get_source_files(self) -> list[str]:
+        """Return none that would be a part of a source distribution."""
+        return []
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def compiling() -> dict[str, object]:
+    """Return what `setup` is told to compile, or nothing."""
+    return {"distclass": CompiledDistribution, "cmdclass": {"build_ext": Compile}, "setup_requires": [MYPY]}
+
 
 EXTRAS = {
     "amqp": ["kombu>=5.4"],  # RPC over RabbitMQ
@@ -78,7 +137,7 @@ TEST = [
 
 DEV = [
     *TEST,
-    "mypy==2.4.1",  # exact: `make check` must say the same to everyone
+    MYPY,
     "ruff==0.17.6",
     "types-psutil",
     "types-PyYAML",
@@ -147,4 +206,5 @@ setup(
     ],
     extras_require={**EXTRAS, "test": TEST, "dev": DEV, "bench": BENCH},
     entry_points={"console_scripts": ["forkd=forkd.cli:main"]},
+    **(compiling() if COMPILE else {}),
 )

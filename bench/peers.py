@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parent.parent
+COMPILED = ROOT / f"build/compiled-{sys.implementation.cache_tag}"  # forkd, as `build_compiled` leaves it
 HEAVY = "bench.apps.heavy:application"
 
 FORKD = """
@@ -66,13 +67,15 @@ cmd = {python} {root}/bench/apps/bare.py {port}
 class Peer(NamedTuple):
     """A product in one configuration: its command line, and the text of its configuration file if it has one.
 
-    `rest` is how many seconds it is left alone between two kills, so that each one hits a settled process.
+    `rest` is how many seconds it is left alone between two kills, so that each one hits a settled process. `path` is
+    where Python looks before it looks into this tree.
     """
 
     name: str
     command: tuple[str, ...]
     config: str = ""
     rest: float = 1.5
+    path: tuple[Path, ...] = ()
 
 
 class NotServing(Exception):
@@ -92,6 +95,17 @@ def forkd(concurrency: str = "eventlet") -> Peer:
     """Return forkd with the heavy application."""
     config = FORKD.replace("{concurrency}", concurrency)
     return Peer(f"forkd, {concurrency}", ("forkd", "start", "--config", "{config}"), config)
+
+
+def compiled(peer: Peer) -> Peer:
+    """Return one of forkd's as a compiled build."""
+    config = peer.config.replace('pythonpath: ["', f'pythonpath: ["{COMPILED}", "')
+    return peer._replace(name=f"{peer.name}, compiled", config=config, path=(COMPILED,))
+
+
+def build_compiled() -> None:
+    """Have `make` build what those run, unless it is there and nothing has changed since; that takes a minute."""
+    subprocess.run(["make", "--silent", "compiled", f"VENV={sys.prefix}", f"COMPILED={COMPILED}"], check=True, cwd=ROOT)
 
 
 def web() -> list[Peer]:
@@ -149,7 +163,8 @@ def started(peer: Peer, **words: object) -> Iterator[tuple[subprocess.Popen[byte
         (work / "config").write_text(peer.config.format(**words) if peer.config else "", "utf-8")
         (work / "version").write_text("0", "utf-8")
         argv = [word.format(**words) for word in peer.command]
-        environment = {**os.environ, "BENCH_VERSION": str(work / "version"), "PYTHONPATH": str(ROOT)}
+        path = os.pathsep.join(map(str, (*peer.path, ROOT)))
+        environment = {**os.environ, "BENCH_VERSION": str(work / "version"), "PYTHONPATH": path}
         with (work / "output").open("wb") as output:
             # In a session of its own, as forkd's workers are anyway: the kernel shares the processors out by sessions.
             process = subprocess.Popen(

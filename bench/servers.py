@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.peers import Peer, forkd
+from bench.peers import Peer, compiled, forkd
 
 THREADS = 32
 WORKERS = 2
@@ -13,10 +13,11 @@ _UWSGI = ("uwsgi", "--master", "--die-on-term", "--need-app", "--disable-logging
 
 
 def under_load() -> list[Peer]:
-    """Return forkd with both engines, and its peers."""
+    """Return forkd with both engines, as it is and compiled, and its peers."""
+    ours = [forkd(), forkd("threads")]
     return [
-        forkd(),
-        forkd("threads"),
+        *ours,
+        *map(compiled, ours),
         Peer("gunicorn sync", (*_GUNICORN, "--worker-class=sync", "{app}")),
         Peer("gunicorn gthread", (*_GUNICORN, "--worker-class=gthread", f"--threads={THREADS}", "{app}")),
         Peer("gunicorn gevent", (*_GUNICORN, "--worker-class=gevent", "{app}")),

@@ -34,6 +34,8 @@ def measure() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     cases = [case for case in CASES if _chosen("CASES", case.name)]
     chosen = [peer for peer in servers.under_load() if _chosen("PEERS", peer.name)]
+    if any(peer.path for peer in chosen):
+        peers.build_compiled()
     session = _Session(chosen)
     for _ in range(ROUNDS):
         # One after the other in each round, so that a busy moment of the machine hits no server alone.

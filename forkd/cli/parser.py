@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Callable
+from importlib.machinery import ExtensionFileLoader, PathFinder
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import forkd
@@ -66,7 +67,7 @@ def _parse_general(arguments: list[str], commands: Mapping[str, Command], *, is_
         f"commands:\n{shown}\n\nforkd COMMAND --help tells more of each.",
     )
     parser.usage = "forkd [--debug] COMMAND …"
-    parser.add_argument("--version", action="version", version=f"forkd {forkd.__version__}")
+    parser.add_argument("--version", action="version", version=_version())
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if is_all:
         parser.parse_args(arguments)
@@ -74,6 +75,13 @@ def _parse_general(arguments: list[str], commands: Mapping[str, Command], *, is_
     _, early = parser.parse_known_args(arguments)
     if early:
         parser.error(f"{early[0]} stands after the command, not before it")
+
+
+def _version() -> str:
+    """Return the version, and whether this is a build whose requests pass compiled modules."""
+    module = PathFinder.find_spec("scoreboard", forkd.__path__)  # found is enough: no need to load it
+    compiled = module is not None and isinstance(module.loader, ExtensionFileLoader)
+    return f"forkd {forkd.__version__}{' (compiled)' if compiled else ''}"
 
 
 def _refusal(name: str, commands: Mapping[str, Command]) -> str:

@@ -34,6 +34,11 @@ class _Member(Generic[T]):
         self.bell.acquire()
         self.item: T | None = None
 
+    def take(self) -> T | None:
+        """Return what it was given, if anything."""
+        item, self.item = self.item, None
+        return item
+
 
 class NativeCrew(Crew[T]):
     """As `Crew`: items that no thread has taken, or threads without an item; never both.
@@ -139,7 +144,6 @@ class NativeCrew(Crew[T]):
                 return self._queue.popleft()
             if self._dismissed or len(self._parked) >= self._most_parked:
                 return None
-            me.item = None
             self._parked.append(me)
         if not me.bell.acquire(timeout=_PARKED):
             with self._lock:
@@ -147,7 +151,7 @@ class NativeCrew(Crew[T]):
                     self._parked.remove(me)
                     return None
             me.bell.acquire()  # it was given something in this very moment
-        return me.item
+        return me.take()
 
 
 class NativeReader(Reader):

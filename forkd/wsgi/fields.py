@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 import time
 from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
 
 from forkd.wsgi.known import keep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _STATUS = re.compile(r"[1-9][0-9]{2}( [\t -~\x80-\xff]*)?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -73,11 +77,11 @@ def _learn_status(status: str) -> tuple[int, bytes]:
     return line
 
 
-def fields(headers: list[tuple[str, str]]) -> Fields:
+def fields(headers: Iterable[Any]) -> Fields:
     """Return the fields as they are sent, and what the server must know of them: Content-Length, Connection, others.
 
-    That is the length, whether it closes the connection, and whether Date and Server are given. Raise `ValueError` or
-    `TypeError` for what PEP 3333 and HTTP forbid.
+    That is the length, whether it closes the connection, and whether Date and Server are given. Any pairs will do,
+    although PEP 3333 asks for tuples in a list. Raise `ValueError` or `TypeError` for what it and HTTP forbid.
     """
     lines = []
     length: int | None = None
@@ -107,7 +111,7 @@ def _check_same(length: int, other: int) -> None:
         raise ValueError("two different lengths in Content-Length")
 
 
-def _learn(field: tuple[str, str]) -> Known:
+def _learn(field: Any) -> Known:
     """Return the line of a field, its name in lower case if that is notable, and what its value means then."""
     name, value = field
     if type(name) is not str or not _TOKEN.fullmatch(name):

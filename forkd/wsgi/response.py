@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forkd.wsgi.fields import CLOCK, fields, length_line, status_line
 from forkd.wsgi.wrapper import FileWrapper
@@ -63,7 +63,7 @@ class Response:
         self._request = request
         self.body = body
         self._status: tuple[int, bytes] | None = None
-        self._headers: list[tuple[str, str]] = []
+        self._headers: Iterable[Any] = ()
         self._chunked = False
         self._mute = False  # no body may be sent: HEAD, 204, 304
         self._left: int | None = None  # bytes that Content-Length still promises
@@ -75,9 +75,7 @@ class Response:
         self.truncated = False
         self.keep_alive = request.keep_alive
 
-    def start(
-        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
-    ) -> Callable[[bytes], None]:
+    def start(self, status: str, headers: Iterable[Any], exc_info: ExcInfo | None = None) -> Callable[[bytes], None]:
         """WSGI's `start_response`."""
         if exc_info is not None:
             try:
@@ -119,8 +117,8 @@ class Response:
         elif data and not self._mute:
             self._conn.send(self._framed(data))
 
-    def _send_pieces(self, pieces: Iterable[bytes]) -> None:
-        """Send pieces as they come, as long as more may be sent."""
+    def _send_pieces(self, pieces: Iterable[Any]) -> None:
+        """Send pieces as they come, as long as more may be sent; what is empty may be anything."""
         for data in pieces:
             if data:
                 self.write(data)

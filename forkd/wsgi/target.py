@@ -33,6 +33,10 @@ def parse(method: str, raw: str) -> Target:
         return Target(_decoded(path), query)
     if raw == "*" and method == "OPTIONS":
         return Target("", "")
+    return _parse_absolute(method, raw)
+
+
+def _parse_absolute(method: str, raw: str) -> Target:
     match = _ABSOLUTE.fullmatch(raw)
     if match is None:
         raise Refused(400, "the request target is neither a path nor an http URI")

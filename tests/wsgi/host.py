@@ -88,7 +88,8 @@ def serve(engine: str, order: dict[str, Any], listeners: dict[str, socket.socket
         app = validator(app)
     options = Options(**order["options"])
     tls = TlsSpec(**order["options"].get("tls", {}))
-    options = options._replace(access_log=AccessLogSpec(*options.access_log), tls=tls)
+    allowed = tuple(options.forwarded_allow_ips)  # JSON has lists alone
+    options = options._replace(access_log=AccessLogSpec(*options.access_log), tls=tls, forwarded_allow_ips=allowed)
     server = Server(app, order["bind"], options=options)
     service = Service(server, concurrency=engine, **order["service"])
     if order["private"]:

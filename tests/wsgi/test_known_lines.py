@@ -22,7 +22,7 @@ def head(*fields: str, line: str = LINE) -> bytes:
 
 
 def kept(parser) -> int:
-    return sum(len(each) for each in vars(parser).values() if isinstance(each, dict))
+    return len(parser._lines) + len(parser._fields)
 
 
 def test_the_same_head_gives_each_time_an_environ_of_its_own(parser):

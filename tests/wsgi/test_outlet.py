@@ -13,15 +13,19 @@ from fcntl import ioctl
 from functools import partial
 from termios import FIONREAD
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from forkd.crews.native import NativeCrew
 from forkd.scoreboard import Board
 from forkd.threadgroup import Stopped
-from forkd.wsgi.connection import BUSY, IDLE, Connection
+from forkd.wsgi import native_engine
+from forkd.wsgi.connection import BUSY, CLOSED, IDLE, Connection
+from forkd.wsgi.connections import Connections
 from forkd.wsgi.engine import Reception
 from forkd.wsgi.handler import Handler
+from forkd.wsgi.intake import Intake
 from forkd.wsgi.listener import Listener
 from forkd.wsgi.native_engine import NativeLoop
 from forkd.wsgi.options import Options
@@ -29,9 +33,7 @@ from forkd.wsgi.outlet import Outlet
 from tests.waiting import until
 from tests.wsgi.client import Client, request
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
+GROUP: Any = SimpleNamespace(limit=1, event=threading.Event, add_loop=lambda _: None, try_thread=None)  # starts nothing
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -65,23 +67,20 @@ class Interrupted:
 
 
 def handler_of(outlet):
-    """Return a handler, and the connections that it has closed."""
-    closed: list[Connection] = []
+    """Return a handler that gives connections back to nobody who runs."""
     handler = Handler(lambda *_: [], Options(), Board(), None, None)
-    engine: Any = SimpleNamespace(loop=None, outlet=outlet)
-    intake: Any = SimpleNamespace(resume=None, connections=SimpleNamespace(close=closed.append))
-    handler.settle(engine, intake)
-    return handler, closed
+    engine = native_engine.create(GROUP, handler.serve)._replace(outlet=outlet)
+    connections = Connections(engine.loop, Options(), GROUP.event())
+    handler.settle(engine, Intake(engine, Options(), connections, None))
+    return handler
 
 
 def loop_that_reads(readable, outlet):
     """Return a loop of native threads that nobody runs, and what is called when its thread is to be replaced."""
-    replaces: list[Callable[[], object]] = []
-    group: Any = SimpleNamespace(add_loop=lambda _: None)
-    crew: Any = SimpleNamespace(lane=None, open_lane=replaces.append)
-    loop = NativeLoop(group, crew, outlet)
+    crew: NativeCrew[Connection] = NativeCrew(GROUP, lambda _: None)
+    loop = NativeLoop(GROUP, crew, outlet)
     loop.start(Reception(lambda _: None, readable, lambda: None))
-    return loop, replaces[0]
+    return loop, crew.lane._replace
 
 
 @pytest.fixture
@@ -294,10 +293,10 @@ def test_whatever_ends_the_wait_for_a_client_ends_the_connection(ends, outlet, s
     outlet.open()
     outlet.post(conn, ANSWER)
     outlet.close()
-    handler, closed = handler_of(outlet)
+    handler = handler_of(outlet)
     with pytest.raises(Stopped):
         handler.serve(slow.pop())
-    assert closed == [conn]
+    assert conn.state == CLOSED
 
 
 def test_an_answer_is_there_before_the_application_closes_what_it_returned(served, client, engine):
