@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import io
 import threading
 import time
 from collections import deque
@@ -11,7 +13,6 @@ from typing import Any
 import pytest
 
 from forkd import threadgroup
-from forkd.crews import lane
 from forkd.crews.lane import Lane
 from forkd.errors import ForkdError
 from tests.waiting import until
@@ -122,11 +123,17 @@ def test_one_that_only_wants_a_processor_keeps_it_however_long_that_takes(loop_o
     replaced = threading.Event()
     looks = []
 
-    def ticks(_):
+    def opened(*args):
+        """As the kernel tells of a thread that is in want of a processor, until the last look: it has ended."""
+        if not str(args[0]).startswith("/proc/self/task/"):
+            return really(*args)
         looks.append(replaced.is_set())
-        return 7 if len(looks) < 50 else None
+        if len(looks) == 50:
+            raise FileNotFoundError
+        return io.StringIO(f"1 (python) R {'7 ' * 50}")
 
-    monkeypatch.setattr(lane, "_ticks", ticks)
+    really = builtins.open
+    monkeypatch.setattr("builtins.open", opened)
     loop = loop_of(lambda _: replaced.wait(30), replaced)
     loop.admit(1)
     assert not loop.lane.serve()
