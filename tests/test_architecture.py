@@ -361,6 +361,12 @@ def test_the_map_shows_every_module_and_no_other():
 # --- what is compiled ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("module", compiled.MODULES)
+def test_a_compiled_module_refers_to_nothing_weakly(module):
+    found = {item.target for item in IMPORTS[module]}
+    assert "weakref" not in found, "mypyc lets classes of ABC or Generic be referred to, and frees what is still in use"
+
+
 @pytest.mark.parametrize("path", compiled.SOURCES)
 def test_a_compiled_module_calls_nothing_within_the_bounds_of_a_slice(path):
     bounds = [

@@ -6,7 +6,6 @@ import logging
 import os
 import select
 import threading
-import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Generic
 
@@ -163,11 +162,13 @@ class NativeReader(Reader):
         self._group = group
         self._crew = crew
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        weakref.finalize(self, os.close, self._alarm)
         self._epoll.register(self._alarm, select.EPOLLIN)
         self._ended = False
         self._stopped = threading.Event()
         self._stopped.set()
+
+    def __del__(self) -> None:
+        os.close(self._alarm)
 
     def start(self) -> None:
         """As in `Reader`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from typing import TYPE_CHECKING
 
 from forkd.wsgi.connection import RECEIVE_SIZE
@@ -63,7 +63,7 @@ class NoBody:
         return iter(())
 
 
-class Body(ABC):
+class Body(metaclass=ABCMeta):  # of ABC, mypyc makes a class of which a weak reference crashes the process
     """The input of a request with a body; subclasses know how it is framed.
 
     `failure` is what made it unreadable, if anything did: the connection cannot be used for another request then.

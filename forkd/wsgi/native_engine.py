@@ -7,7 +7,6 @@ import os
 import select
 import threading
 import time
-import weakref
 from collections import deque
 from contextlib import suppress
 from functools import partial
@@ -42,13 +41,15 @@ class NativeLoop(Loop):
         self._lane = crew.lane
         self._outlet = outlet
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        weakref.finalize(self, os.close, self._alarm)  # not sooner: a request that outlives the loop may still use it
         self._epoll.register(self._alarm, select.EPOLLIN)
         self._listeners: dict[int, Listener] = {}
         self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._sweep_at: float | None = None
         self._ended = threading.Event()
         self._stopped = threading.Event()
+
+    def __del__(self) -> None:
+        os.close(self._alarm)  # not sooner: a request that outlives the loop may still use it
 
     def start(self, reception: Reception) -> None:
         """As in `Loop`."""
