@@ -121,7 +121,7 @@ def test_one_that_computes_and_computes_loses_the_loop(loop_of):
 
 def test_one_that_only_wants_a_processor_keeps_it_however_long_that_takes(loop_of, monkeypatch):
     replaced = threading.Event()
-    looks = []
+    looks: list[bool] = []
 
     def opened(*args):
         """As the kernel tells of a thread that is in want of a processor, until the last look: it has ended."""
