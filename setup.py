@@ -36,6 +36,7 @@ COMPILED = [
     "forkd/overruns.py",
     "forkd/scoreboard.py",
     "forkd/wsgi/body.py",
+    "forkd/wsgi/burst.py",
     "forkd/wsgi/causes.py",
     "forkd/wsgi/connection.py",
     "forkd/wsgi/connections.py",

@@ -10,7 +10,7 @@ import socket
 
 import pytest
 
-from forkd.wsgi import burst
+from forkd.wsgi import ring
 from forkd.wsgi.burst import MOST, Burst
 
 
@@ -95,7 +95,7 @@ def test_the_child_of_a_fork_sends_nothing_by_it(pairs):
 
 
 def test_where_a_process_may_not_have_it_nothing_is_sent(pairs, monkeypatch):
-    monkeypatch.setattr(burst, "_SETUP", -1)
+    monkeypatch.setattr(ring, "_SETUP", -1)
     assert Burst().send([(pairs[0][0].fileno(), b"text")]) == {}
 
 
@@ -112,7 +112,7 @@ def test_where_no_descriptor_is_left_nothing_is_sent(pairs):
 def test_once_the_kernel_has_not_taken_all_none_of_it_is_sent_later(pairs, monkeypatch):
     sender = Burst()
     with monkeypatch.context() as patch:
-        patch.setattr(burst, "_ENTER", -1)
+        patch.setattr(ring, "_ENTER", -1)
         assert sender.send([(pairs[0][0].fileno(), b"text")]) == {}
     assert sender.send([(pairs[1][0].fileno(), b"text")]) == {}
     for _, other in pairs[:2]:
