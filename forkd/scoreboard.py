@@ -14,9 +14,8 @@ import fcntl
 import mmap
 import os
 import struct
-import sys
 import time
-from _thread import allocate_lock, get_ident  # not `threading`: the launcher imports this module and stays small
+from _thread import allocate_lock, get_native_id  # not `threading`: the launcher imports this module and stays small
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -241,9 +240,8 @@ class Board:
 
     def row(self) -> Row:
         """Give the calling OS thread's row, the same at each call; green threads of one OS thread share one."""
-        # Not a thread-local: eventlet makes those per green thread. So it does with this if it was there first, which
-        # is no harm: green threads of one OS thread may have several rows.
-        return self._rows.get(get_ident()) or self._claim(get_ident())
+        # Not a thread-local: eventlet makes those per green thread.
+        return self._rows.get(get_native_id()) or self._claim(get_native_id())
 
     def record(self, kind: str, name: str) -> Record:
         """Give the record of one name; where there is no room for it, that of all others of its kind."""
@@ -271,7 +269,7 @@ class Board:
 
     def _take_back(self) -> None:
         """Free the rows of threads that have ended; their counts stay, for the next owner to add to."""
-        alive = sys._current_frames().keys()  # noqa: SLF001 -- the documented way
+        alive = {int(task) for task in os.listdir("/proc/self/task")}
         for thread in self._rows.keys() - alive:
             self._free.append(self._rows.pop(thread).at)
 

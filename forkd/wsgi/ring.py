@@ -69,10 +69,10 @@ class _Sqe(ctypes.Structure):
 class Ring:
     """What is to be sent, and what came of it: two rings, of which each side counts how far it is, modulo 2**32.
 
-    A send that has the number N by that count is described by `sqes[N % len(sqes)]`, whose `fd`, `addr` and `len` are for
-    the caller to set, and is made by `enter` if `words[sq_tail]` is beyond N then. The outcomes are those from
-    `words[cq_head]` to `words[cq_tail]`. Of the one with the number N, `results[N % len(results)]` is the number of bytes,
-    or the negative one of an error, and `slots[N % len(results)]` tells whose it is, by the place in `sqes`.
+    A send that has the number N by that count is described by `sqes[N % len(sqes)]`, whose `fd`, `addr` and `len` are
+    for the caller to set, and is made by `enter` if `words[sq_tail]` is beyond N then. The outcomes are those from
+    `words[cq_head]` to `words[cq_tail]`. Of the one with the number N, `results[N % len(results)]` is the number of
+    bytes, or the negative one of an error, and `slots[N % len(results)]` tells whose it is, by the place in `sqes`.
     """
 
     def __init__(self, entries: int) -> None:
