@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import select
-from contextlib import nullcontext
 from functools import partial
 from resource import RUSAGE_THREAD, getrusage
 from typing import TYPE_CHECKING, Any
@@ -181,6 +181,22 @@ class GreenWaiter:
         return found
 
 
+class Undivided:
+    """A block that the calling green thread passes at a stretch: no garbage is collected, whose finalizers may wait."""
+
+    _collects = False  # at the end of it again
+
+    def __enter__(self) -> None:
+        if gc.isenabled():
+            gc.disable()
+            self._collects = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._collects:
+            self._collects = False
+            gc.enable()
+
+
 def _serve_together(crew: GreenCrew[Connection], outlet: Outlet, gate: Gate) -> None:
     """Serve who waits, and send what is theirs after that: only as long as they are quick."""
     count, before = crew.waiting, getrusage(RUSAGE_THREAD)
@@ -203,7 +219,7 @@ def wake(waiters: dict[int, Any], fd: int) -> None:
 def create(group: ThreadGroup, serve: Callable[[Connection], None]) -> Engine:
     """Return an engine whose threads come from `group`."""
     crew = GreenCrew(group, serve)
-    outlet = Outlet(int, nullcontext(), crew.submit)  # int() is 0: all green threads are one
+    outlet = Outlet(int, Undivided(), crew.submit)  # int() is 0: all green threads are one
     loop = GreenLoop(crew, outlet)
     return Engine(loop, crew, GreenWaiter(loop), outlet, group.try_thread)
 

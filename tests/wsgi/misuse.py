@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
 from typing import Any
 
 TEXT = [("Content-Type", "text/plain")]
@@ -125,3 +127,17 @@ def odd_user(environ, start):
 def named_user(environ, start):
     environ["REMOTE_USER"] = Name("ada")
     return fine(environ, start)
+
+
+def give_way(phase, info):
+    """Do what a finalizer may do, whenever garbage is collected."""
+    time.sleep(0)
+
+
+def litter(environ, start):
+    """Answer with the query; have garbage collected at any moment from then on."""
+    if give_way not in gc.callbacks:
+        gc.callbacks.append(give_way)
+        gc.set_threshold(3)
+    start("200 OK", TEXT)
+    return [environ["QUERY_STRING"].encode()]

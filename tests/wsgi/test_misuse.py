@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+
 import pytest
 
 from tests.wsgi.client import request
@@ -69,3 +73,16 @@ def test_of_two_threads_one_reads(misused):
         client.send(b"0123456789")
         assert client.answer().body == b"RuntimeError b'01234'"
         assert client.get("/fine").body == b"fine"
+
+
+def test_garbage_that_gives_way_mixes_up_no_answers(serve):
+    littered = serve("tests.wsgi.misuse:app")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(littered.client()) for _ in range(100)]
+        for turn in range(40):
+            os.kill(littered.pid, signal.SIGSTOP)  # they come together
+            for number, client in enumerate(clients):
+                client.send(request(f"/litter?{turn}-{number}"))
+            os.kill(littered.pid, signal.SIGCONT)
+            answers = [client.answer().body.decode() for client in clients]
+            assert answers == [f"{turn}-{number}" for number in range(100)]
