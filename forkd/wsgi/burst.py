@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from forkd.wsgi.ring import Ring
@@ -23,7 +24,7 @@ class Burst:
     """Sends at once; for one thread at a time, of the process that has made it."""
 
     def __init__(self) -> None:
-        """Say in the log, for those who look closely, if it will send nothing."""
+        """Say in the log, for those who look closely, if it will send nothing; not in a loop: that may wait."""
         self._process = os.getpid()
         self._ring: Ring | None = None
         try:
@@ -47,11 +48,9 @@ class Burst:
             sqe.fd, sqe.addr, sqe.len = fd, data, len(data)
             number += 1
         ring.words[ring.sq_tail] = number % 2**32
-        try:
+        done = 0
+        with suppress(OSError):
             done = ring.enter(number - first)
-        except OSError as error:
-            done = 0
-            _log.debug("responses leave one by one from now on: io_uring: %s", error)
         if done < number - first:
             self._ring = None  # what the kernel has not taken would be sent the next time
         return _outcomes(ring, first)

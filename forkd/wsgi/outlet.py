@@ -36,7 +36,9 @@ class Outlet:
         lock: AbstractContextManager[object],
         hand_over: Callable[[Connection], object],
     ) -> None:
-        """`thread` tells the calling one; `hand_over` gives a connection to one that sends its `rest`.
+        """To be called in the process that serves, and not in its loop.
+
+        `thread` tells the calling one; `hand_over` gives a connection to one that sends its `rest`.
 
         `lock` is held for a system call that does not wait.
         """
@@ -46,7 +48,7 @@ class Outlet:
         self._owner: int | None = None
         self._waiting: dict[Connection, bytes] = {}
         self._since = 0.0
-        self._burst: Burst | None = None  # of the process that serves, which may not be the one that has made this
+        self._burst = Burst()
 
     def open(self) -> None:
         """Have the responses of the calling thread wait from now on."""
@@ -94,8 +96,6 @@ class Outlet:
 
     def _send_together(self) -> None:
         """Send as much of it as may go by one system call; what is left, or has failed, is for `_send`."""
-        if self._burst is None:
-            self._burst = Burst()
         with self._lock:
             waiting = list(self._waiting.copy().items())  # at once: another thread may post meanwhile
             # Not by `conn.fd`, which may be somebody else's once this one is closed.

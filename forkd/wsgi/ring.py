@@ -85,7 +85,7 @@ class Ring:
         self.words = rings.cast("I")
         self.sq_tail, self.cq_head, self.cq_tail = params.sq.tail // 4, params.cq.head // 4, params.cq.tail // 4
         cqes = slice(params.cq.cqes, params.cq.cqes + 16 * params.cq_entries)
-        self.slots, self.results = rings[cqes].cast("I")[::4], rings[cqes].cast("i")[2::4]
+        self.slots, self.results = rings[cqes].cast("Q")[::2], rings[cqes].cast("i")[2::4]
         size = -(-ctypes.sizeof(_Sqe) * entries // mmap.PAGESIZE) * mmap.PAGESIZE
         self.sqes = list((_Sqe * entries).from_buffer(mmap.mmap(self._fd, size, offset=_SQES_AT)))
         for slot, sqe in enumerate(self.sqes):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 from typing import Any
 
 TEXT = [("Content-Type", "text/plain")]
@@ -131,7 +130,7 @@ def named_user(environ, start):
 
 def give_way(phase, info):
     """Do what a finalizer may do, whenever garbage is collected."""
-    time.sleep(0)
+    threading.Event().wait(0.0001)
 
 
 def litter(environ, start):

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -388,3 +389,21 @@ def test_what_is_left_of_responses_leaves_as_soon_as_their_clients_read(serve, t
         assert asked < 100
         for client in (one, other):
             assert [client.answer().body for _ in range(asked)] == [b"x" * 30000] * asked
+
+
+COLLECTS = """
+import gc
+from types import SimpleNamespace
+from forkd.wsgi.eventlet_engine import create
+
+lock = create(SimpleNamespace(limit=10, try_thread=None), print).outlet._lock
+for before in True, False:
+    (gc.enable if before else gc.disable)()
+    with lock:
+        assert not gc.isenabled()
+    assert gc.isenabled() == before
+"""
+
+
+def test_while_green_threads_send_no_garbage_is_collected_whose_finalizers_may_give_way():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", COLLECTS], check=True)
