@@ -82,7 +82,7 @@ class Intake:
             conn.deadline = math.inf
             conn.upgraded.end_input()
         elif self._engine.outlet.holds(conn):
-            return
+            return  # it is about to be written to: the next time
         # A request may have come just now, while the loop was at something else.
         elif conn.state in (IDLE, PREFACE) and self.readable(conn):
             if conn.state in (IDLE, PREFACE):

@@ -369,6 +369,23 @@ def test_one_whose_client_is_slow_or_gone_holds_up_no_other(ends, outlet, slow):
     assert exactly(pairs[3][1], before) == b"x" * before
 
 
+def test_no_connection_is_too_old_on_which_a_response_waits(ends, outlet):
+    closed: list[Connection] = []
+    engine: Any = SimpleNamespace(outlet=outlet, crew=SimpleNamespace(submit=None))
+    connections: Any = SimpleNamespace(close=closed.append, go_on=lambda _: True)
+    intake = Intake(engine, Options(), connections, None)
+    conn, client = ends.pair()
+    conn.state = IDLE
+    outlet.open()
+    outlet.post(conn, ANSWER)
+    intake.expire(conn)
+    assert closed == []
+    outlet.close()
+    assert client.recv(1000) == ANSWER
+    intake.expire(conn)
+    assert closed == [conn]
+
+
 def test_what_is_left_of_responses_leaves_as_soon_as_their_clients_read(serve, tmp_path):
     # Nothing else happens in the server that could bring it on.
     hardly_ever = {"forkd.wsgi.connections.LINGER_TIMEOUT": 300.0}
