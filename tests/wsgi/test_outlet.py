@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -12,6 +13,7 @@ import threading
 import time
 from fcntl import ioctl
 from functools import partial
+from pathlib import Path
 from termios import FIONREAD
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +24,7 @@ from forkd.crews.native import NativeCrew
 from forkd.scoreboard import Board
 from forkd.threadgroup import Stopped
 from forkd.wsgi import native_engine
+from forkd.wsgi.burst import Burst
 from forkd.wsgi.connection import BUSY, CLOSED, IDLE, Connection
 from forkd.wsgi.connections import Connections
 from forkd.wsgi.engine import Reception
@@ -367,6 +370,31 @@ def test_one_whose_client_is_slow_or_gone_holds_up_no_other(ends, outlet, slow):
     assert [client.recv(1000) for at, (_, client) in enumerate(pairs) if at not in (3, 7)] == [ANSWER] * 10
     assert slow == [pairs[3][0]]
     assert exactly(pairs[3][1], before) == b"x" * before
+
+
+def sent_by_rings(pid):
+    """Return how many sends each io_uring of a process has made, as the kernel tells of its descriptors."""
+    found = set()
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has just been closed, so it is none
+            found |= {int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith("CqTail:")}
+    return found
+
+
+def test_responses_of_requests_that_came_together_leave_by_one_system_call_if_that_may_be(serve):
+    served = serve("hello")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(served.client()) for _ in range(30)]
+        os.kill(served.pid, signal.SIGSTOP)
+        for client in clients:
+            client.send(request("/"))
+        os.kill(served.pid, signal.SIGCONT)
+        assert {client.answer().status for client in clients} == {200}
+    if Burst().send([(-1, b"")]):
+        [sent] = sent_by_rings(served.pid)
+        assert sent > 3
+    else:
+        assert sent_by_rings(served.pid) == set()
 
 
 def test_no_connection_is_too_old_on_which_a_response_waits(ends, outlet):
