@@ -71,12 +71,12 @@ class Interrupted:
 
 
 def handler_of(outlet):
-    """Return a handler that gives connections back to nobody who runs."""
+    """Return a handler that gives connections back to nobody who runs, and the intake that it gives them to."""
     handler = Handler(lambda *_: [], Options(), Board(), None, None)
     engine = native_engine.create(GROUP, handler.serve)._replace(outlet=outlet)
-    connections = Connections(engine.loop, Options(), GROUP.event())
-    handler.settle(engine, Intake(engine, Options(), connections, None))
-    return handler
+    intake = Intake(engine, Options(), Connections(engine.loop, Options(), GROUP.event()), None)
+    handler.settle(engine, intake)
+    return handler, intake
 
 
 def loop_that_reads(readable, outlet):
@@ -297,7 +297,7 @@ def test_whatever_ends_the_wait_for_a_client_ends_the_connection(ends, outlet, s
     outlet.open()
     outlet.post(conn, ANSWER)
     outlet.close()
-    handler = handler_of(outlet)
+    handler, _ = handler_of(outlet)
     with pytest.raises(Stopped):
         handler.serve(slow.pop())
     assert conn.state == CLOSED
@@ -398,20 +398,17 @@ def test_responses_of_requests_that_came_together_leave_by_one_system_call_if_th
 
 
 def test_no_connection_is_too_old_on_which_a_response_waits(ends, outlet):
-    closed: list[Connection] = []
-    engine: Any = SimpleNamespace(outlet=outlet, crew=SimpleNamespace(submit=None))
-    connections: Any = SimpleNamespace(close=closed.append, go_on=lambda _: True)
-    intake = Intake(engine, Options(), connections, None)
+    _, intake = handler_of(outlet)
     conn, client = ends.pair()
     conn.state = IDLE
     outlet.open()
     outlet.post(conn, ANSWER)
     intake.expire(conn)
-    assert closed == []
+    assert conn.state == IDLE
     outlet.close()
     assert client.recv(1000) == ANSWER
     intake.expire(conn)
-    assert closed == [conn]
+    assert conn.state == CLOSED
 
 
 def test_what_is_left_of_responses_leaves_as_soon_as_their_clients_read(serve, tmp_path):
